@@ -1,0 +1,1 @@
+"""The use cases: auto, manual, finalize. The only glue between the cores."""

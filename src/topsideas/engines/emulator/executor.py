@@ -1,0 +1,134 @@
+"""Runs plans, executing only what differs from what has been run before.
+
+Every result is remembered under (node, precision, contents of its inputs). A plan that differs
+from a known one in op *k* re-executes *k* and what lies downstream of it, and stops where a
+result is bit-equal to a known one. Tensors live in a bounded store; one that was dropped is
+recomputed from its recipe when it is needed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from topsideas.engines.emulator.sessions import Sessions
+from topsideas.engines.emulator.steps import Block, Step
+from topsideas.engines.emulator.store import Key, Tensor, TensorStore, content_key
+from topsideas.graph.constants import constant
+
+_Recipe = tuple[Step, frozenset[int], tuple[Key, ...]]
+_Env = dict[ir.Value, Key]
+
+
+class Executor:
+    """Runs one model under any plan.
+
+    Args:
+        block: The main graph.
+        sessions: Opens the one-node sessions.
+        memory_limit: Bytes of tensors to remember.
+    """
+
+    def __init__(self, block: Block, sessions: Sessions, memory_limit: int) -> None:
+        self._block = block
+        self._sessions = sessions
+        self._store = TensorStore(memory_limit)
+        self._memo: dict[tuple[int, frozenset[int], tuple[Key, ...]], tuple[Key, ...]] = {}
+        self._recipes: dict[Key, _Recipe] = {}
+        self._pinned: dict[Key, Tensor] = {}
+        self._constants: dict[ir.Value, Key] = {}
+        # Keys whose content is representable in the low format: reading them needs no rounding.
+        self._representable: set[Key] = set()
+        self.node_runs = 0
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes one pass runs if nothing is known."""
+        return sum(step.size for step in self._block.steps)
+
+    def run(self, low: frozenset[int], feeds: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """The outputs by name when the ops in ``low`` run low."""
+        env: _Env = {}
+        for value in self._block.graph.inputs:
+            if str(value.name) in feeds:
+                env[value] = self._pin(feeds[str(value.name)])
+        self._run_block(self._block, low, env)
+        return {str(o.name): self._fetch(self._key(o, env)) for o in self._block.graph.outputs}  # type: ignore[misc]
+
+    def _run_block(self, block: Block, low: frozenset[int], env: _Env) -> None:
+        for step in block.steps:
+            if step.node.op_type == "If" and not step.node.domain:
+                self._run_if(step, low, env)
+            else:
+                keys = tuple(env[v] for v in step.reads)
+                env.update(
+                    zip(step.writes, self._run_step(step, low & step.inside, keys), strict=True)
+                )
+
+    def _run_if(self, step: Step, low: frozenset[int], env: _Env) -> None:
+        """Walk into the branch that is taken, so that its ops are steps like any other."""
+        condition = step.node.inputs[0]
+        assert condition is not None
+        taken = bool(np.asarray(self._fetch(self._key(condition, env))).all())
+        branch = step.blocks["then_branch" if taken else "else_branch"]
+        self._run_block(branch, low, env)
+        for output, inner in zip(step.node.outputs, branch.graph.outputs, strict=True):
+            env[output] = self._key(inner, env)
+
+    def _run_step(self, step: Step, low: frozenset[int], keys: tuple[Key, ...]) -> tuple[Key, ...]:
+        known = self._memo.get((step.id, low, keys))
+        return known if known is not None else self._execute(step, low, keys)
+
+    def _execute(self, step: Step, low: frozenset[int], keys: tuple[Key, ...]) -> tuple[Key, ...]:
+        known = zip(step.reads, keys, strict=True)
+        stored = frozenset(v for v, k in known if k in self._representable) if low else frozenset()
+        runner = self._sessions.get(step, low, stored)
+        results = runner.run([self._fetch(k) for k in keys])
+        self.node_runs += step.size
+        found = tuple(content_key(r) for r in results)
+        self._memo[step.id, low, keys] = found
+        for key, result in zip(found, results, strict=True):
+            self._recipes.setdefault(key, (step, low, keys))
+            self._store.put(key, result)
+        self._mark_representable(step, low, found)
+        return found
+
+    def _mark_representable(self, step: Step, low: frozenset[int], keys: tuple[Key, ...]) -> None:
+        if step.slots is not None and step.id in low:
+            rounded = [step.node.outputs[i] for i in step.slots.outputs]
+            self._representable.update(
+                k for v, k in zip(step.writes, keys, strict=True) if v in rounded
+            )
+
+    def _key(self, value: ir.Value, env: _Env) -> Key:
+        """The content of a value, constants included."""
+        if value in env:
+            return env[value]
+        if value not in self._constants:
+            tensor = constant(value)
+            assert tensor is not None, value.name
+            self._constants[value] = self._pin(tensor.numpy())
+        return self._constants[value]
+
+    def _pin(self, tensor: Tensor) -> Key:
+        key = content_key(tensor)
+        self._pinned.setdefault(key, tensor)
+        return key
+
+    def _fetch(self, key: Key) -> Tensor:
+        """A tensor from memory, or recomputed; the recursion is unrolled, graphs can be deep."""
+        pending = [key]
+        while pending:
+            wanted = pending[-1]
+            if wanted in self._pinned or wanted in self._store:
+                pending.pop()
+                continue
+            step, low, keys = self._recipes[wanted]
+            missing = [k for k in keys if k not in self._pinned and k not in self._store]
+            if missing:
+                pending += missing
+            else:
+                self._execute(step, low, keys)
+        return self._pinned[key] if key in self._pinned else self._store.get(key)

@@ -1,0 +1,72 @@
+"""Tensors by content, within a memory limit."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+import xxhash
+
+Key = bytes
+Tensor = object  # np.ndarray, or a list of them for a sequence, or None for an empty optional
+
+
+def content_key(tensor: Tensor) -> Key:
+    """A 128-bit digest of dtype, shape and bytes; equal keys mean equal tensors."""
+    digest = xxhash.xxh3_128()
+    _feed(digest, tensor)
+    return digest.digest()
+
+
+def _feed(digest: xxhash.xxh3_128, tensor: Tensor) -> None:
+    if isinstance(tensor, np.ndarray):
+        digest.update(f"{tensor.dtype.str}{tensor.shape}".encode())
+        if tensor.dtype == object:
+            digest.update("\0".join(map(str, tensor.ravel())).encode())
+        else:
+            digest.update(np.ascontiguousarray(tensor).data.cast("B") if tensor.size else b"")
+    elif isinstance(tensor, list):
+        digest.update(f"sequence{len(tensor)}".encode())
+        for item in tensor:
+            _feed(digest, item)
+    else:
+        digest.update(repr(tensor).encode())
+
+
+def size_of(tensor: Tensor) -> int:
+    """Bytes held by a tensor or a sequence of them."""
+    if isinstance(tensor, list):
+        return sum(size_of(item) for item in tensor)
+    return int(getattr(tensor, "nbytes", 0))
+
+
+class TensorStore:
+    """Keeps the latest used tensors up to a limit; what was dropped must be recomputed.
+
+    Args:
+        limit: Bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._tensors: OrderedDict[Key, Tensor] = OrderedDict()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._tensors
+
+    def get(self, key: Key) -> Tensor:
+        """The tensor; KeyError if it was dropped or never put."""
+        self._tensors.move_to_end(key)
+        return self._tensors[key]
+
+    def put(self, key: Key, tensor: Tensor) -> None:
+        """Keep a tensor, dropping the longest unused ones where the limit asks for it."""
+        if key in self._tensors:
+            self._tensors.move_to_end(key)
+            return
+        self._tensors[key] = tensor
+        self._bytes += size_of(tensor)
+        while self._bytes > self._limit and len(self._tensors) > 1:
+            _, dropped = self._tensors.popitem(last=False)
+            self._bytes -= size_of(dropped)

@@ -1,0 +1,1 @@
+"""The import path that Enflame's TopsIDEAS documents."""

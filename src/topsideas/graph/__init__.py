@@ -1,0 +1,1 @@
+"""ONNX in, ONNX out: loading, op ids, plans, emulation and conversion. Pure but for loading."""

@@ -1,0 +1,216 @@
+"""The low precision emulated inside an fp32 graph, by explicit pairs of casts.
+
+A low op reads rounded inputs, computes in fp32 and stores rounded outputs; a kept op reads what
+was stored. The result is an ordinary float32 model whose outputs are what a target with fp32
+accumulators and the given rounding would produce. Runtimes must honour cast pairs for this to
+hold, which the emulator checks when it starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from topsideas.errors import EngineError
+from topsideas.graph.constants import LowConstants, constant
+from topsideas.graph.ops import bodies, op_id
+from topsideas.graph.schemas import Slots
+from topsideas.precision import BF16, Accumulation, Numerics, Overflow, Subnormals
+
+
+def emulated(
+    model: ir.Model, low: Collection[int], slots: Mapping[int, Slots], numerics: Numerics
+) -> ir.Model:
+    """A copy of ``model`` in which the ops with an id in ``low`` round as ``numerics`` says.
+
+    Args:
+        model: A numbered model; left unchanged. Weights are shared with the copy.
+        low: Ids of the ops that run low.
+        slots: For every id in ``low``, which of its inputs and outputs round.
+        numerics: The rounding.
+
+    Raises:
+        EngineError: The model's opset cannot express the rounding.
+    """
+    opset = model.opset_imports.get("", 1)
+    check_expressible(opset, numerics)
+    copy = model.clone()
+    emulate(copy.graph, low, slots, LowConstants(numerics), opset)
+    return copy
+
+
+def emulate(
+    graph: ir.Graph,
+    low: Collection[int],
+    slots: Mapping[int, Slots],
+    constants: LowConstants,
+    opset: int,
+    stored: Collection[ir.Value] = (),
+) -> None:
+    """Rewrite a main graph and its bodies in place; see :func:`emulated`.
+
+    Args:
+        graph: A graph that captures nothing from outside.
+        low: Ids of the ops that run low.
+        slots: Their rounding slots.
+        constants: Makes, and remembers, rounded weights; knows the numerics.
+        opset: The version of the default opset, which decides how ``Clip`` is written.
+        stored: Inputs of the graph that are representable in the low format already.
+    """
+    _Emulation(graph, low, slots, constants, opset, set(stored)).apply(graph)
+
+
+def check_expressible(opset: int, numerics: Numerics) -> None:
+    """Raise EngineError if models of this opset cannot hold the casts that rounding needs."""
+    if opset < 7:
+        raise EngineError(
+            f"opset {opset} is too old to emulate; expected 7 or newer. Remedy: lift the model "
+            "with onnx.version_converter.convert_version(model, 13)"
+        )
+    if numerics.precision is BF16 and opset < 13:
+        raise EngineError(
+            f"bf16 needs opset 13 or newer (Cast knows no bfloat16 before), the model has {opset}. "
+            "Remedy: lift the model with onnx.version_converter.convert_version(model, 13)"
+        )
+
+
+@dataclass
+class _Emulation:
+    """One rewriting in place. ``stored`` are values representable in the low format already."""
+
+    root: ir.Graph
+    low: Collection[int]
+    slots: Mapping[int, Slots]
+    constants: LowConstants
+    opset: int
+    stored: set[ir.Value]
+    rounded: dict[ir.Value, ir.Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.numerics = self.constants.numerics
+
+    def apply(self, graph: ir.Graph) -> None:
+        """Rewrite ``graph`` and, recursively, its bodies."""
+        for node in list(graph):
+            if op_id(node) in self.low:
+                self._round_inputs(node)
+                self._round_outputs(node, graph)
+            for _, body in bodies(node):
+                self.apply(body)
+
+    def _round_inputs(self, node: ir.Node) -> None:
+        for index in sorted(self.slots[op_id(node)].inputs):
+            value = node.inputs[index]
+            if value is None or value in self.stored:
+                continue
+            if value not in self.rounded:
+                self.rounded[value] = self._low_copy(value)
+            node.replace_input_with(index, self.rounded[value])
+
+    def _low_copy(self, value: ir.Value) -> ir.Value:
+        """A rounded copy of ``value``, made where the value is born, so that a loop reuses it."""
+        tensor = constant(value)
+        if tensor is not None:
+            return self._low_weight(value, tensor)
+        nodes, result = self._rounding(value, f"{value.name}/low")
+        producer = value.producer()
+        home = value.graph
+        if producer is not None:
+            producer.append(nodes)
+        elif home is not None and len(home):
+            home[0].prepend(nodes)
+        return result
+
+    def _low_weight(self, value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
+        low = self.constants.of(tensor)
+        # Bodies may repeat each other's names; the main graph, where this goes, may not.
+        name = f"{value.name}/low{len(self.rounded)}"
+        weight = ir.Value(name=name, type=ir.TensorType(low.dtype), const_value=low)
+        weight.shape = ir.Shape(low.numpy().shape)
+        self.root.register_initializer(weight)
+        return weight
+
+    def _round_outputs(self, node: ir.Node, graph: ir.Graph) -> None:
+        for index in sorted(self.slots[op_id(node)].outputs):
+            value, name = node.outputs[index], node.outputs[index].name or ""
+            readers = list(value.uses())
+            value.name = f"{name}/raw"
+            summed = self._low_sum(node, value)
+            nodes, stored = self._rounding(summed[-1].outputs[0] if summed else value, name)
+            node.append([*summed, *nodes])
+            stored.shape = value.shape
+            for reader in readers:
+                reader.node.replace_input_with(reader.idx, stored)
+            for position, output in enumerate(graph.outputs):
+                if output is value:
+                    graph.outputs[position] = stored
+            self.stored.add(stored)
+
+    def _low_sum(self, node: ir.Node, mean: ir.Value) -> list[ir.Node]:
+        """For a mean under low accumulation: round the sum it was divided from, divide again."""
+        averaging = node.op_type in ("ReduceMean", "GlobalAveragePool") and not node.domain
+        if self.numerics.accumulation is not Accumulation.LOW or not averaging:
+            return []
+        chain = _Chain(mean.name or "mean")
+        count = chain.add("Cast", [chain.add("Size", [node.inputs[0]])], to=ir.DataType.FLOAT)
+        out = chain.add("Cast", [chain.add("Size", [mean])], to=ir.DataType.FLOAT)
+        terms = chain.add("Div", [count, out])
+        nodes, total = self._rounding(chain.add("Mul", [mean, terms]), f"{mean.name}/sum")
+        chain.nodes += nodes
+        chain.add("Div", [total, terms])
+        return chain.nodes
+
+    def _rounding(self, value: ir.Value, name: str) -> tuple[list[ir.Node], ir.Value]:
+        """Nodes that store ``value`` in the low format and read it back as ``name``."""
+        chain = _Chain(name)
+        if self.numerics.overflow is Overflow.SATURATE:
+            value = self._clip(chain, value)
+        low = chain.add("Cast", [value], to=ir.DataType(self.numerics.precision.onnx_type))
+        result = chain.add("Cast", [low], to=ir.DataType.FLOAT)
+        if self.numerics.subnormals is Subnormals.FLUSH:
+            result = self._flush(chain, result)
+        result.name, result.type = name, ir.TensorType(ir.DataType.FLOAT)
+        return chain.nodes, result
+
+    def _clip(self, chain: _Chain, value: ir.Value) -> ir.Value:
+        limit = self.numerics.precision.max
+        if self.opset < 11:
+            return chain.add("Clip", [value], min=-limit, max=limit)
+        return chain.add("Clip", [value, chain.scalar(-limit), chain.scalar(limit)])
+
+    def _flush(self, chain: _Chain, value: ir.Value) -> ir.Value:
+        """Multiply by 0 below the normal range; keeps the sign of zero, NaN and infinity."""
+        tiny = chain.scalar(self.numerics.precision.smallest_normal)
+        small = chain.add("Less", [chain.add("Abs", [value]), tiny])
+        keep = chain.add("Cast", [chain.add("Not", [small])], to=ir.DataType.FLOAT)
+        return chain.add("Mul", [value, keep])
+
+
+class _Chain:
+    """Nodes under construction, with names derived from the value they serve."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.nodes: list[ir.Node] = []
+
+    def add(
+        self, op: str, inputs: Sequence[ir.Value | None], **attributes: float | ir.DataType
+    ) -> ir.Value:
+        node = ir.node(op, inputs, {k: _plain(v) for k, v in attributes.items()})
+        node.name = node.outputs[0].name = f"{self.name}/{op.lower()}{len(self.nodes)}"
+        self.nodes.append(node)
+        return node.outputs[0]
+
+    def scalar(self, number: float) -> ir.Value:
+        tensor = ir.tensor(np.array(number, np.float32))
+        node = ir.node("Constant", [], {"value": tensor})
+        node.name = node.outputs[0].name = f"{self.name}/constant{len(self.nodes)}"
+        self.nodes.append(node)
+        return node.outputs[0]
+
+
+def _plain(value: float | ir.DataType) -> float | int:
+    return value.value if isinstance(value, ir.DataType) else value

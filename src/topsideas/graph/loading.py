@@ -1,0 +1,197 @@
+"""Reading a user's model: bytes to a typed, function-free graph whose every node has an op id."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass, ShapeInferencePass
+
+from topsideas.errors import ModelError
+from topsideas.graph.dense import densify_sparse
+from topsideas.graph.ops import Op, enumerate_ops
+
+_CHUNK = 1 << 24
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model, ready to be analysed and executed.
+
+    Attributes:
+        graph_model: The onnx-ir model: functions inlined, types inferred, nodes numbered.
+            Weights in external files stay there and are mapped on use.
+        digest: sha256 over the model's bytes and its external data.
+        path: Where it came from, if from a file.
+        inlined: Whether local functions were inlined, so that ids index the inlined model.
+        ops: Every op in id order.
+    """
+
+    graph_model: ir.Model
+    digest: str
+    path: Path | None
+    inlined: bool
+    ops: tuple[Op, ...]
+
+    @property
+    def graph(self) -> ir.Graph:
+        """The main graph."""
+        return self.graph_model.graph
+
+    @property
+    def opset(self) -> int:
+        """The version of the default ONNX opset."""
+        return self.graph_model.opset_imports.get("", 1)
+
+    @property
+    def candidates(self) -> frozenset[int]:
+        """Ids of the ops that may run low."""
+        return frozenset(op.id for op in self.ops if op.candidate)
+
+    def inputs(self) -> list[ir.Value]:
+        """The inputs a caller must feed (initializers listed as inputs are optional)."""
+        return [v for v in self.graph.inputs if v.name not in self.graph.initializers]
+
+
+def load_model(source: str | Path | onnx.ModelProto) -> Model:
+    """Load a model from a file or from memory.
+
+    Raises:
+        ModelError: The file is missing, is not ONNX, is invalid, or its external data is
+            missing or lies outside the model's folder.
+    """
+    if isinstance(source, onnx.ModelProto):
+        proto, path = onnx.ModelProto(), None
+        proto.CopyFrom(source)
+    else:
+        path = Path(source)
+        proto = _read_proto(path)
+    _check_not_empty(proto, path)
+    files = _external_files(proto, path)
+    _check_valid(proto, path)
+    digest = _digest(proto, files)
+    densify_sparse(proto)
+    return _build(proto, path, digest)
+
+
+def _build(proto: onnx.ModelProto, path: Path | None, digest: str) -> Model:
+    try:
+        model = ir.serde.deserialize_model(proto)
+    except Exception as error:  # onnx-ir raises many kinds on malformed graphs
+        raise ModelError(
+            f"{_name(path)}: not a usable ONNX graph: {_root_cause(error)}"
+        ) from error
+    if path is not None:
+        ir.external_data.set_base_dir(model.graph, path.parent.resolve())
+    inlined = bool(model.functions)
+    if inlined:
+        InlinePass()(model)
+    _infer_types(model)
+    return Model(model, digest, path, inlined, enumerate_ops(model))
+
+
+def _infer_types(model: ir.Model) -> None:
+    """Fill in missing value types. Inference that fails leaves types unknown, never wrong."""
+    logger = logging.getLogger("onnx_ir")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+    finally:
+        logger.setLevel(level)
+
+
+def _read_proto(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file; expected the path of an .onnx file")
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except Exception as error:
+        raise ModelError(f"{path}: cannot be read as ONNX ({_root_cause(error)})") from error
+
+
+def _check_not_empty(proto: onnx.ModelProto, path: Path | None) -> None:
+    if not proto.graph.node and not proto.graph.output:
+        raise ModelError(
+            f"{_name(path)}: holds no graph; expected an ONNX model with nodes and outputs"
+        )
+
+
+def _check_valid(proto: onnx.ModelProto, path: Path | None) -> None:
+    try:
+        onnx.checker.check_model(str(path) if path is not None else proto)
+    except Exception as error:  # ValidationError, and InferenceError on malformed functions
+        first = _root_cause(error)
+        raise ModelError(f"{_name(path)}: not a valid ONNX model: {first}") from error
+
+
+def _external_files(proto: onnx.ModelProto, path: Path | None) -> list[Path]:
+    """The external data files, each proved to lie inside the model's folder."""
+    locations = sorted({_location(t) for t in _tensors(proto.graph) if _is_external(t)})
+    if locations and path is None:
+        raise ModelError(
+            "the ModelProto keeps weights in external data, which cannot be found from memory; "
+            "load it with onnx.load(path) (load_external_data=True) or pass the path"
+        )
+    return [_contained(path.parent, location) for location in locations] if path else []
+
+
+def _contained(folder: Path, location: str) -> Path:
+    target = (folder / location).resolve()
+    if Path(location).is_absolute() or not target.is_relative_to(folder.resolve()):
+        raise ModelError(
+            f"external data {location!r} lies outside the model's folder {folder}; "
+            "only relative paths inside it are read"
+        )
+    if not target.is_file():
+        raise ModelError(f"external data file {location!r} is missing in {folder}")
+    return target
+
+
+def _is_external(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_location == onnx.TensorProto.EXTERNAL
+
+
+def _location(tensor: onnx.TensorProto) -> str:
+    return next((e.value for e in tensor.external_data if e.key == "location"), "")
+
+
+def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
+    """All initializers and tensor attributes, bodies included."""
+    found = list(graph.initializer)
+    for node in graph.node:
+        for attr in node.attribute:
+            found += [attr.t] if attr.HasField("t") else list(attr.tensors)
+            for body in [attr.g] if attr.HasField("g") else list(attr.graphs):
+                found += _tensors(body)
+    return found
+
+
+def _digest(proto: onnx.ModelProto, files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    try:
+        digest.update(proto.SerializeToString(deterministic=True))
+    except Exception as error:
+        raise ModelError(
+            "the ModelProto is larger than 2 GB; save it with external data and pass the path"
+        ) from error
+    for file in files:
+        with file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _name(path: Path | None) -> str:
+    return "the model" if path is None else str(path)
+
+
+def _root_cause(error: BaseException) -> str:
+    """The first line of the innermost error: onnx-ir wraps each level in its whole graph."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

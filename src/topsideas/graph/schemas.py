@@ -1,0 +1,129 @@
+"""Which inputs and outputs of a node can be held in a low precision: decided by op schemas.
+
+An ONNX schema ties each input and output to a type variable with a list of allowed types. A
+float32 slot can go low exactly if its variable allows the low type too; slots that a schema
+fixes to float32 (``Resize`` scales, ``NonMaxSuppression`` boxes) stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import onnx
+import onnx_ir as ir
+
+# Values that are coordinates, not data: their own type variable allows fp16, yet rounding a
+# position would move it. ONNX runtimes and converters keep them in float32.
+_COORDINATES = {("", "Resize"): {1, 2}, ("", "Upsample"): {1}}
+
+# Ops that read only the shape or existence of a tensor; no precision changes their answer.
+_SHAPE_ONLY = {"Shape", "Size", "SequenceLength", "OptionalHasElement"}
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Indices of the float32 inputs and outputs that are rounded when the op runs low."""
+
+    inputs: frozenset[int]
+    outputs: frozenset[int]
+
+
+NO_SLOTS = Slots(frozenset(), frozenset())
+
+
+@dataclass(frozen=True, slots=True)
+class _Formal:
+    """One formal input or output: the element types it allows, and whether it repeats."""
+
+    types: frozenset[str]
+    variadic: bool
+
+
+def low_slots(node: ir.Node, opsets: Mapping[str, int]) -> Slots | str:
+    """The slots of ``node`` that can go low, or the reason why it is pinned."""
+    if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in _attrs(node)):
+        return "control flow: its body's ops are candidates, the container computes nothing"
+    if node.op_type == "Constant" and not node.domain:
+        return "a constant: its readers round it"
+    if node.op_type in _SHAPE_ONLY and not node.domain:
+        return "reads only the shape, not the values"
+    formals = _formals(node.domain, node.op_type, opsets.get(node.domain, 1))
+    if formals is None:
+        return (
+            f"no schema known for domain {node.domain!r} at version {opsets.get(node.domain, 1)}"
+        )
+    return _slots_of(node, *formals)
+
+
+def _slots_of(
+    node: ir.Node, inputs: tuple[_Formal, ...], outputs: tuple[_Formal, ...]
+) -> Slots | str:
+    skip = _COORDINATES.get((node.domain, node.op_type), set())
+    low_in = frozenset(_low(node.inputs, inputs)) - skip
+    low_out = frozenset(_low(node.outputs, outputs))
+    if low_in or low_out:
+        return Slots(low_in, low_out)
+    floats = any(v is not None and v.dtype == ir.DataType.FLOAT for v in _values(node))
+    if not floats:
+        return "no float32 input or output"
+    return f"its schema (opset {node.version or 'of the model'}) has no fp16 variant"
+
+
+def _values(node: ir.Node) -> Iterable[ir.Value | None]:
+    return (*node.inputs, *node.outputs)
+
+
+def _attrs(node: ir.Node) -> Iterable[ir.Attr]:
+    return node.attributes.values()
+
+
+def _low(values: Iterable[ir.Value | None], formals: tuple[_Formal, ...]) -> Iterable[int]:
+    for index, value in enumerate(values):
+        if (
+            value is None
+            or value.dtype != ir.DataType.FLOAT
+            or isinstance(value.type, (ir.SequenceType, ir.OptionalType))
+        ):
+            continue
+        formal = _formal_at(formals, index)
+        if formal is not None and "tensor(float16)" in formal.types:
+            yield index
+
+
+def _formal_at(formals: tuple[_Formal, ...], index: int) -> _Formal | None:
+    if index < len(formals):
+        return formals[index]
+    return formals[-1] if formals and formals[-1].variadic else None
+
+
+@cache
+def _formals(
+    domain: str, op_type: str, version: int
+) -> tuple[tuple[_Formal, ...], tuple[_Formal, ...]] | None:
+    try:
+        schema = onnx.defs.get_schema(op_type, version, domain)
+    except onnx.defs.SchemaError:
+        return _runtime_schemas().get((domain, op_type))
+    variadic = onnx.defs.OpSchema.FormalParameterOption.Variadic
+    return (
+        tuple(_Formal(frozenset(p.types), p.option == variadic) for p in schema.inputs),
+        tuple(_Formal(frozenset(p.types), p.option == variadic) for p in schema.outputs),
+    )
+
+
+@cache
+def _runtime_schemas() -> dict[tuple[str, str], tuple[tuple[_Formal, ...], tuple[_Formal, ...]]]:
+    """Schemas of ONNX Runtime's own domains (``com.microsoft``), which onnx does not know."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+
+    variadic = runtime.schemadef.OpSchema.FormalParameterOption.Variadic
+    return {
+        (s.domain, s.name): (
+            tuple(_Formal(frozenset(p.types), p.option == variadic) for p in s.inputs),
+            tuple(_Formal(frozenset(p.types), p.option == variadic) for p in s.outputs),
+        )
+        for s in runtime.get_all_operator_schema()
+        if s.domain not in ("", "ai.onnx")
+    }

@@ -1,0 +1,76 @@
+"""The low precisions and the numeric behaviour of a target: the vocabulary of rounding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """A floating-point format that low ops store their values in.
+
+    Attributes:
+        name: The name on the command line.
+        onnx_type: The ``onnx.TensorProto`` element type.
+        max: The largest finite magnitude.
+        smallest_normal: The smallest normal magnitude.
+    """
+
+    name: str
+    onnx_type: int
+    max: float
+    smallest_normal: float
+
+
+FP16 = Precision("fp16", 10, 65504.0, 2.0**-14)
+BF16 = Precision("bf16", 16, 3.3895313892515355e38, 2.0**-126)
+PRECISIONS = {p.name: p for p in (FP16, BF16)}
+
+
+class Overflow(str, Enum):
+    """What a value beyond ``Precision.max`` becomes when it is stored in the low format."""
+
+    INF = "inf"
+    SATURATE = "saturate"
+
+
+class Subnormals(str, Enum):
+    """Whether values below ``Precision.smallest_normal`` survive being stored."""
+
+    KEEP = "keep"
+    FLUSH = "flush"
+
+
+class Accumulation(str, Enum):
+    """The precision in which reducing ops hold their sum before they scale it."""
+
+    FP32 = "fp32"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True)
+class Numerics:
+    """How low ops round: the definition the emulator implements.
+
+    Attributes:
+        precision: The low format.
+        overflow: Infinity (IEEE) or saturation at ``precision.max``.
+        subnormals: Kept, or flushed to zero.
+        accumulation: ``LOW`` also rounds the sum inside averaging reductions, so that a mean
+            can overflow although its inputs and its output fit.
+    """
+
+    precision: Precision = FP16
+    overflow: Overflow = Overflow.INF
+    subnormals: Subnormals = Subnormals.KEEP
+    accumulation: Accumulation = Accumulation.FP32
+
+    def to_json(self) -> dict[str, str]:
+        """The fields as plain strings, for reports and cache keys."""
+        return {
+            "precision": self.precision.name,
+            "overflow": self.overflow.value,
+            "subnormals": self.subnormals.value,
+            "accumulation": self.accumulation.value,
+        }

@@ -1,0 +1,1 @@
+"""Renders a finished result; computes nothing."""

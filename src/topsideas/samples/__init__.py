@@ -1,0 +1,1 @@
+"""Where input arrays and golden outputs come from."""

@@ -1,0 +1,1 @@
+"""Questions in, answer out: finds small sets, knows nothing of ONNX."""

@@ -1,0 +1,1 @@
+"""Arrays in, numbers out: per-op statistics and what accurate enough means."""

@@ -1,0 +1,1 @@
+"""Conformance suites and planted models, shipped for engine and strategy authors."""

@@ -1,0 +1,1 @@
+"""What is kept between runs: fingerprint, journal, cached results."""
