@@ -72,7 +72,7 @@ def check_expressible(opset: int, numerics: Numerics) -> None:
         )
     if numerics.precision is BF16 and opset < 13:
         raise EngineError(
-            f"bf16 needs opset 13 or newer (Cast knows no bfloat16 before), the model has {opset}. "
+            f"bf16 needs opset 13 or newer (Cast has no bfloat16 before), the model has {opset}. "
             "Remedy: lift the model with onnx.version_converter.convert_version(model, 13)"
         )
 
@@ -91,6 +91,7 @@ class _Emulation:
 
     def __post_init__(self) -> None:
         self.numerics = self.constants.numerics
+        self.names = _Names(self.root)
 
     def apply(self, graph: ir.Graph) -> None:
         """Rewrite ``graph`` and, recursively, its bodies."""
@@ -115,7 +116,7 @@ class _Emulation:
         tensor = constant(value)
         if tensor is not None:
             return self._low_weight(value, tensor)
-        nodes, result = self._rounding(value, f"{value.name}/low")
+        nodes, result = self._rounding(value, self.names.fresh(f"{value.name}/low"))
         producer = value.producer()
         home = value.graph
         if producer is not None:
@@ -126,8 +127,7 @@ class _Emulation:
 
     def _low_weight(self, value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
         low = self.constants.of(tensor)
-        # Bodies may repeat each other's names; the main graph, where this goes, may not.
-        name = f"{value.name}/low{len(self.rounded)}"
+        name = self.names.fresh(f"{value.name}/low")
         weight = ir.Value(name=name, type=ir.TensorType(low.dtype), const_value=low)
         weight.shape = ir.Shape(low.numpy().shape)
         self.root.register_initializer(weight)
@@ -137,7 +137,7 @@ class _Emulation:
         for index in sorted(self.slots[op_id(node)].outputs):
             value, name = node.outputs[index], node.outputs[index].name or ""
             readers = list(value.uses())
-            value.name = f"{name}/raw"
+            value.name = self.names.fresh(f"{name}/raw")
             summed = self._low_sum(node, value)
             nodes, stored = self._rounding(summed[-1].outputs[0] if summed else value, name)
             node.append([*summed, *nodes])
@@ -154,18 +154,18 @@ class _Emulation:
         averaging = node.op_type in ("ReduceMean", "GlobalAveragePool") and not node.domain
         if self.numerics.accumulation is not Accumulation.LOW or not averaging:
             return []
-        chain = _Chain(mean.name or "mean")
+        chain = _Chain(f"{mean.name}/mean", self.names)
         count = chain.add("Cast", [chain.add("Size", [node.inputs[0]])], to=ir.DataType.FLOAT)
         out = chain.add("Cast", [chain.add("Size", [mean])], to=ir.DataType.FLOAT)
         terms = chain.add("Div", [count, out])
-        nodes, total = self._rounding(chain.add("Mul", [mean, terms]), f"{mean.name}/sum")
+        nodes, total = self._rounding(chain.add("Mul", [mean, terms]), self.names.fresh("sum"))
         chain.nodes += nodes
         chain.add("Div", [total, terms])
         return chain.nodes
 
     def _rounding(self, value: ir.Value, name: str) -> tuple[list[ir.Node], ir.Value]:
         """Nodes that store ``value`` in the low format and read it back as ``name``."""
-        chain = _Chain(name)
+        chain = _Chain(name, self.names)
         if self.numerics.overflow is Overflow.SATURATE:
             value = self._clip(chain, value)
         low = chain.add("Cast", [value], to=ir.DataType(self.numerics.precision.onnx_type))
@@ -189,28 +189,46 @@ class _Emulation:
         return chain.add("Mul", [value, keep])
 
 
+class _Names:
+    """Gives out names that nothing in a graph or its bodies bears."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._taken: set[str | None] = set()
+        for inner in (graph, *graph.subgraphs()):
+            self._taken.update(v.name for v in (*inner.inputs, *inner.initializers.values()))
+            for node in inner:
+                self._taken.add(node.name)
+                self._taken.update(v.name for v in node.outputs)
+
+    def fresh(self, base: str) -> str:
+        name, count = base, 0
+        while name in self._taken:
+            count += 1
+            name = f"{base}_{count}"
+        self._taken.add(name)
+        return name
+
+
 class _Chain:
     """Nodes under construction, with names derived from the value they serve."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, base: str, names: _Names) -> None:
+        self._base = base
+        self._names = names
         self.nodes: list[ir.Node] = []
 
     def add(
         self, op: str, inputs: Sequence[ir.Value | None], **attributes: float | ir.DataType
     ) -> ir.Value:
-        node = ir.node(op, inputs, {k: _plain(v) for k, v in attributes.items()})
-        node.name = node.outputs[0].name = f"{self.name}/{op.lower()}{len(self.nodes)}"
-        self.nodes.append(node)
-        return node.outputs[0]
+        plain = {k: v.value if isinstance(v, ir.DataType) else v for k, v in attributes.items()}
+        return self._append(ir.node(op, inputs, plain))
 
     def scalar(self, number: float) -> ir.Value:
         tensor = ir.tensor(np.array(number, np.float32))
-        node = ir.node("Constant", [], {"value": tensor})
-        node.name = node.outputs[0].name = f"{self.name}/constant{len(self.nodes)}"
+        return self._append(ir.node("Constant", [], {"value": tensor}))
+
+    def _append(self, node: ir.Node) -> ir.Value:
         self.nodes.append(node)
+        node.name = self._names.fresh(f"{self._base}/{node.op_type}")
+        node.outputs[0].name = node.name
         return node.outputs[0]
-
-
-def _plain(value: float | ir.DataType) -> float | int:
-    return value.value if isinstance(value, ir.DataType) else value

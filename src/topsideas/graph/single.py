@@ -104,7 +104,8 @@ class Cutter:
         opset = self._opsets.get("", 1)
         emulate(graph, low, self._slots, self._low_constants, opset, known)
         if raw:
-            graph.outputs.extend(o for o in copy.outputs if o.name and o.name.endswith("/raw"))
+            rounded = [o for o in copy.outputs if o.name and o not in graph.outputs]
+            graph.outputs.extend(rounded)
         return SingleNode(*self._serialise(graph), fed)
 
     def _serialise(self, graph: ir.Graph) -> tuple[bytes, dict[str, np.ndarray]]:

@@ -9,13 +9,14 @@ recomputed from its recipe when it is needed again.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Lock
 
 import numpy as np
 import onnx_ir as ir
 
 from topsideas.engines.emulator.sessions import Sessions
 from topsideas.engines.emulator.steps import Block, Step
-from topsideas.engines.emulator.store import Key, Tensor, TensorStore, content_key
+from topsideas.engines.emulator.store import MISSING, Key, Tensor, TensorStore, content_key
 from topsideas.graph.constants import constant
 
 _Recipe = tuple[Step, frozenset[int], tuple[Key, ...]]
@@ -23,7 +24,7 @@ _Env = dict[ir.Value, Key]
 
 
 class Executor:
-    """Runs one model under any plan.
+    """Runs one model under any plan; several threads may run samples side by side.
 
     Args:
         block: The main graph.
@@ -42,6 +43,7 @@ class Executor:
         # Keys whose content is representable in the low format: reading them needs no rounding.
         self._representable: set[Key] = set()
         self.node_runs = 0
+        self._lock = Lock()
 
     @property
     def nodes(self) -> int:
@@ -86,7 +88,8 @@ class Executor:
         stored = frozenset(v for v, k in known if k in self._representable) if low else frozenset()
         runner = self._sessions.get(step, low, stored)
         results = runner.run([self._fetch(k) for k in keys])
-        self.node_runs += step.size
+        with self._lock:
+            self.node_runs += step.size
         found = tuple(content_key(r) for r in results)
         self._memo[step.id, low, keys] = found
         for key, result in zip(found, results, strict=True):
@@ -120,15 +123,20 @@ class Executor:
     def _fetch(self, key: Key) -> Tensor:
         """A tensor from memory, or recomputed; the recursion is unrolled, graphs can be deep."""
         pending = [key]
-        while pending:
+        while True:
             wanted = pending[-1]
-            if wanted in self._pinned or wanted in self._store:
-                pending.pop()
-                continue
-            step, low, keys = self._recipes[wanted]
-            missing = [k for k in keys if k not in self._pinned and k not in self._store]
-            if missing:
-                pending += missing
+            tensor = self._pinned[wanted] if wanted in self._pinned else self._store.find(wanted)
+            if tensor is MISSING:
+                pending += self._recompute(wanted)
+            elif len(pending) == 1:
+                return tensor
             else:
-                self._execute(step, low, keys)
-        return self._pinned[key] if key in self._pinned else self._store.get(key)
+                pending.pop()
+
+    def _recompute(self, key: Key) -> list[Key]:
+        """Run the recipe of ``key``, or say which of its inputs are missing too."""
+        step, low, keys = self._recipes[key]
+        missing = [k for k in keys if k not in self._pinned and k not in self._store]
+        if not missing:
+            self._execute(step, low, keys)
+        return missing

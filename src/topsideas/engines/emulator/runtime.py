@@ -1,4 +1,4 @@
-"""ONNX Runtime as the emulator uses it: fp32 kernels, no rewriting, one shared thread pool."""
+"""ONNX Runtime as the emulator uses it: fp32 kernels, one thread, nothing rewritten."""
 
 from __future__ import annotations
 
@@ -14,26 +14,28 @@ _PROVIDERS = ["CPUExecutionProvider"]
 
 
 def session(
-    model: bytes, threads: int, weights: Mapping[str, np.ndarray] | None = None
+    model: bytes, weights: Mapping[str, np.ndarray] | None = None, *, fused: bool = False
 ) -> ort.InferenceSession:
-    """Open a session that runs the graph exactly as it is written.
+    """Open a session.
 
     Args:
         model: A serialised ``ModelProto``.
-        threads: Threads within one op; each session has a pool of its own.
         weights: Values for initializers that ``model`` declares as external data.
+        fused: Let the runtime fold constants and fuse neighbours in fp32, as deployments do;
+            otherwise the graph runs exactly as it is written, one kernel per op.
 
     Raises:
         EngineError: ONNX Runtime refuses the model.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    # Fusions would skip the roundings between ops; the definition is one kernel per op.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_BASIC if fused else level.ORT_DISABLE_ALL
     # Hundreds of one-node sessions: an arena each would keep every peak forever.
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
-    options.intra_op_num_threads = threads
+    # Kernels that split a sum over threads change its last bits.
+    options.intra_op_num_threads = 1
     if weights:
         names = list(weights)
         values = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,27 +13,35 @@ import onnxruntime as ort
 from topsideas.engines.emulator import runtime
 from topsideas.engines.emulator.steps import Step
 from topsideas.graph.schemas import Slots
-from topsideas.graph.single import Cutter
+from topsideas.graph.single import Cutter, SingleNode
 from topsideas.precision import Numerics
 
-# Loop and Scan bodies get a session per plan, so only the latest are kept open.
-_MAX_BODY_SESSIONS = 64
+
+# A loop gets a session per plan of its body, so only the latest are kept open. One session with
+# the precisions as inputs was measured instead: its weights are no longer constants, so they are
+# not packed, and a run took three times as long as building anew.
+_MAX_LOOP_SESSIONS = 64
 
 
 @dataclass(frozen=True)
 class NodeRunner:
-    """An open session for one step in one precision."""
+    """An open session for one step.
+
+    Attributes:
+        session: The session.
+        what: How error messages call the step.
+        reads: Names of the inputs for the values of ``step.reads``.
+        weights: Kept alive because the session refers to them.
+    """
 
     session: ort.InferenceSession
     what: str
-    feed_names: tuple[str, ...]
+    reads: tuple[str, ...]
     weights: dict[str, np.ndarray]
 
-    def run(self, arrays: Collection[object]) -> list[np.ndarray]:
+    def run(self, arrays: Sequence[object]) -> list[np.ndarray]:
         """Run on the values of ``step.reads``; returns those of ``step.writes`` [, then raw]."""
-        return runtime.run(
-            self.session, dict(zip(self.feed_names, arrays, strict=True)), self.what
-        )
+        return runtime.run(self.session, dict(zip(self.reads, arrays, strict=True)), self.what)
 
 
 class Sessions:
@@ -42,7 +50,7 @@ class Sessions:
     def __init__(self, model: ir.Model, slots: Mapping[int, Slots], numerics: Numerics) -> None:
         self._cutter = Cutter(model, slots, numerics)
         self._nodes: dict[object, NodeRunner] = {}
-        self._bodies: OrderedDict[object, NodeRunner] = OrderedDict()
+        self._loops: OrderedDict[object, NodeRunner] = OrderedDict()
         self._shared: dict[object, ort.InferenceSession] = {}
 
     def get(
@@ -62,26 +70,25 @@ class Sessions:
             raw: Also return what the outputs were before they were rounded.
         """
         key = (step.id, low, stored, raw)
-        cache = self._bodies if step.blocks else self._nodes
-        if key not in cache:
-            cache[key] = self._open(step, low, stored, raw)
-            if len(self._bodies) > _MAX_BODY_SESSIONS:
-                self._bodies.popitem(last=False)
-        if step.blocks:
-            self._bodies.move_to_end(key)
-        return cache[key]
+        cache = self._loops if step.blocks else self._nodes
+        runner = cache.get(key)
+        if runner is None:
+            runner = self._open(step, self._cutter.cut(step.node, low, stored=stored, raw=raw))
+            cache[key] = runner
+        if len(self._loops) > _MAX_LOOP_SESSIONS:
+            self._loops.popitem(last=False)
+        return runner
 
-    def _open(
-        self, step: Step, low: frozenset[int], stored: frozenset[ir.Value], raw: bool
-    ) -> NodeRunner:
-        single = self._cutter.cut(step.node, low, stored=stored, raw=raw)
+    def _open(self, step: Step, single: SingleNode) -> NodeRunner:
         # Weights are compared by identity: the runners that hold them keep the ids unique.
         key = (single.proto, tuple((n, id(w)) for n, w in single.weights.items()))
-        opened = None if step.blocks else self._shared.get(key)
-        if opened is None:
-            opened = runtime.session(single.proto, 1, single.weights)
-            if not step.blocks:
-                self._shared[key] = opened
-        names = tuple(f"i{i}" for i in range(len(single.reads)))
-        what = f"op {step.id} ({step.node.op_type} {step.node.name or ''})".replace(" )", ")")
-        return NodeRunner(opened, what, names, single.weights)
+        session = self._shared.get(key) or runtime.session(single.proto, single.weights)
+        if not step.blocks:
+            self._shared[key] = session
+        name = f" {step.node.name!r}" if step.node.name else ""
+        return NodeRunner(
+            session=session,
+            what=f"op {step.id} ({step.node.op_type}{name})",
+            reads=tuple(f"i{i}" for i in range(len(single.reads))),
+            weights=single.weights,
+        )

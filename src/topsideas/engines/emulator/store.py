@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from enum import Enum
+from threading import Lock
 
 import numpy as np
 import xxhash
 
 Key = bytes
 Tensor = object  # np.ndarray, or a list of them for a sequence, or None for an empty optional
+
+
+class _Missing(Enum):
+    MISSING = 0
+
+
+MISSING = _Missing.MISSING
 
 
 def content_key(tensor: Tensor) -> Key:
@@ -49,24 +58,28 @@ class TensorStore:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._lock = Lock()
         self._bytes = 0
         self._tensors: OrderedDict[Key, Tensor] = OrderedDict()
 
     def __contains__(self, key: Key) -> bool:
         return key in self._tensors
 
-    def get(self, key: Key) -> Tensor:
-        """The tensor; KeyError if it was dropped or never put."""
-        self._tensors.move_to_end(key)
-        return self._tensors[key]
+    def find(self, key: Key) -> Tensor | _Missing:
+        """The tensor, or MISSING if it was dropped or never put."""
+        with self._lock:
+            if key not in self._tensors:
+                return MISSING
+            self._tensors.move_to_end(key)
+            return self._tensors[key]
 
     def put(self, key: Key, tensor: Tensor) -> None:
         """Keep a tensor, dropping the longest unused ones where the limit asks for it."""
-        if key in self._tensors:
+        with self._lock:
+            if key not in self._tensors:
+                self._bytes += size_of(tensor)
+            self._tensors[key] = tensor
             self._tensors.move_to_end(key)
-            return
-        self._tensors[key] = tensor
-        self._bytes += size_of(tensor)
-        while self._bytes > self._limit and len(self._tensors) > 1:
-            _, dropped = self._tensors.popitem(last=False)
-            self._bytes -= size_of(dropped)
+            while self._bytes > self._limit and len(self._tensors) > 1:
+                _, dropped = self._tensors.popitem(last=False)
+                self._bytes -= size_of(dropped)

@@ -1,0 +1,93 @@
+"""The seam between the tool and whatever runs a model: engines and executables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from topsideas.plan import PrecisionPlan
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class OpRecord:
+    """What one executed op read and wrote in a traced run.
+
+    Attributes:
+        id: The op's id. An op in a loop body gives a record per iteration.
+        outputs: Its outputs as stored, without the empty ones.
+        raw: For a low op, each output before it was rounded; None where it does not round.
+            Empty for ops that do not run low.
+        rounded_inputs: For a low op, the inputs it rounds, as they were stored.
+    """
+
+    id: int
+    outputs: tuple[Any, ...]
+    raw: tuple[np.ndarray | None, ...] = ()
+    rounded_inputs: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who produced a result. Everything in it goes into cache keys and reports.
+
+    Attributes:
+        name: The engine's name in the registry.
+        version: The version of what computes.
+        device: What it computes on.
+        evidence: ``emulated``, or ``measured`` on a device.
+        options: Whatever else changes results.
+    """
+
+    name: str
+    version: str
+    device: str
+    evidence: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "device": self.device,
+            "evidence": self.evidence,
+            **self.options,
+        }
+
+
+class Executable(Protocol):
+    """A model compiled under a plan."""
+
+    def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
+        """The outputs by name. Raises EngineError."""
+        ...
+
+    def trace(self, feeds: Arrays) -> Iterator[OpRecord]:
+        """Run and yield what each op read and wrote, in execution order. Raises EngineError."""
+        ...
+
+    def save(self, path: Path) -> None:
+        """Write the compiled artefact."""
+        ...
+
+    def dump(self, path: Path) -> None:
+        """Write a readable listing of the compiled graph."""
+        ...
+
+
+class Engine(Protocol):
+    """Compiles one model under any plan."""
+
+    def identity(self) -> Identity:
+        """Who computes, for reports and cache keys."""
+        ...
+
+    def compile(self, plan: PrecisionPlan) -> Executable:
+        """Compile the model; every candidate op outside the plan runs low. Raises EngineError."""
+        ...

@@ -1,0 +1,151 @@
+"""The ``emulator`` engine: the numerics of the design, on any machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+
+from topsideas.engines.base import Arrays, Identity, OpRecord
+from topsideas.engines.emulator import runtime
+from topsideas.engines.emulator.executor import Executor
+from topsideas.engines.emulator.selftest import check_runtime
+from topsideas.engines.emulator.sessions import Sessions
+from topsideas.engines.emulator.steps import compile_block
+from topsideas.engines.emulator.tracer import Tracer
+from topsideas.graph.emulation import check_expressible, emulated
+from topsideas.graph.loading import Model
+from topsideas.plan import PrecisionPlan
+from topsideas.precision import Numerics
+
+
+class EmulatorEngine:
+    """Runs plans on ONNX Runtime's fp32 kernels with explicit rounding.
+
+    Args:
+        model: The model.
+        numerics: What rounding the target does.
+        threads: How many samples the caller may run side by side. One op always runs on one
+            thread, since kernels that split a sum over threads change its last bits.
+        memory_limit: Bytes of intermediate tensors to remember; a third of RAM if None.
+
+    Raises:
+        EngineError: The installed runtime does not honour casts, or the model's opset cannot
+            express them.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        numerics: Numerics,
+        *,
+        threads: int | None = None,
+        memory_limit: int | None = None,
+    ) -> None:
+        check_expressible(model.opset, numerics)
+        check_runtime(numerics)
+        self._model = model
+        self._numerics = numerics
+        self.threads = threads or runtime.default_threads()
+        self._slots = {op.id: op.slots for op in model.ops if op.candidate}
+        self._block = compile_block(model.graph, self._slots)
+        self._sessions = Sessions(model.graph_model, self._slots, numerics)
+        self._executor = Executor(self._block, self._sessions, memory_limit or _third_of_ram())
+
+    def identity(self) -> Identity:
+        """The emulator on this ONNX Runtime, with its numerics."""
+        return Identity(
+            name="emulator",
+            version=f"onnxruntime {ort.__version__}",
+            device="CPU",
+            evidence="emulated",
+            options=self._numerics.to_json(),
+        )
+
+    def compile(self, plan: PrecisionPlan) -> EmulatorExecutable:
+        """An executable of ``plan``; nothing is built until it runs."""
+        return EmulatorExecutable(self, plan.low(self._model.candidates))
+
+    @property
+    def work(self) -> float:
+        """Node executions so far, in full passes over the model."""
+        return self._executor.node_runs / max(1, self._executor.nodes)
+
+    def whole(self, low: frozenset[int]) -> ir.Model:
+        """The whole model under a plan as one float32 model with explicit roundings."""
+        return emulated(self._model.graph_model, low, self._slots, self._numerics)
+
+
+@dataclass(frozen=True)
+class EmulatorExecutable:
+    """One plan on the emulator."""
+
+    engine: EmulatorEngine
+    low: frozenset[int]
+
+    def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
+        """The outputs by name. Raises EngineError."""
+        return self.engine._executor.run(self.low, feeds)
+
+    def trace(self, feeds: Arrays) -> Iterator[OpRecord]:
+        """Run and yield what each op read and wrote. Raises EngineError."""
+        return Tracer(self.engine._block, self.engine._sessions, self.low).run(feeds)
+
+    def save(self, path: Path) -> None:
+        """Write the emulated model: float32 ONNX with explicit roundings, runs anywhere."""
+        temporary = path.with_name(path.name + ".tmp.onnx")
+        ir.save(self._stamped(), temporary, external_data=None)
+        temporary.replace(path)
+
+    def dump(self, path: Path) -> None:
+        """Write the emulated graph as ONNX text, weights elided."""
+        path.write_text(_listing(self._stamped()), encoding="utf-8")
+
+    def whole_session(self) -> WholeModel:
+        """The plan as one session with fp32 fusions: a second opinion on the same definition.
+
+        It shares no executor with :meth:`run`, and its fp32 parts differ in the last bits, as
+        those of any other machine do. An answer that holds only without them is not robust.
+        """
+        proto = ir.to_proto(self._stamped())
+        return WholeModel.open(proto.SerializeToString())
+
+    def _stamped(self) -> ir.Model:
+        model = self.engine.whole(self.low)
+        model.metadata_props["topsideas.numerics"] = repr(self.engine._numerics.to_json())
+        return model
+
+
+@dataclass(frozen=True)
+class WholeModel:
+    """A whole emulated model in one session."""
+
+    session: ort.InferenceSession
+
+    @classmethod
+    def open(cls, model: bytes) -> WholeModel:
+        """Open a serialised emulated model. Raises EngineError."""
+        return cls(runtime.session(model, fused=True))
+
+    def run(self, feeds: Arrays) -> dict[str, Any]:
+        """The outputs by name. Raises EngineError."""
+        names = [o.name for o in self.session.get_outputs()]
+        return dict(zip(names, runtime.run(self.session, feeds, "the whole model"), strict=True))
+
+
+def _third_of_ram() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 3
+
+
+def _listing(model: ir.Model) -> str:
+    proto = ir.to_proto(model)
+    for tensor in proto.graph.initializer:
+        tensor.ClearField("raw_data")
+    return str(onnx.printer.to_text(proto))

@@ -1,0 +1,174 @@
+"""Runs a plan and shows what every op read and wrote, bodies of loops included.
+
+Unlike the executor it remembers nothing: a tensor lives until its last reader has run. Loops and
+scans are walked iteration by iteration, each op through the same one-node session that the
+executor would use, so tracing changes no result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from topsideas.engines.base import OpRecord
+from topsideas.engines.emulator.sessions import Sessions
+from topsideas.engines.emulator.steps import Block, Step
+from topsideas.engines.emulator.store import Tensor
+from topsideas.errors import EngineError
+from topsideas.graph.constants import constant
+
+_Env = dict[ir.Value, Tensor]
+_Walk = Generator[OpRecord, None, list[Tensor]]
+
+
+class Tracer:
+    """One traced run.
+
+    Args:
+        block: The main graph.
+        sessions: Opens the one-node sessions.
+        low: Ids of the ops that run low.
+    """
+
+    def __init__(self, block: Block, sessions: Sessions, low: frozenset[int]) -> None:
+        self._block = block
+        self._sessions = sessions
+        self._low = low
+        self.outputs: dict[str, Tensor] = {}
+
+    def run(self, feeds: Mapping[str, Tensor]) -> Iterator[OpRecord]:
+        """Yield a record per executed op, in order; afterwards ``outputs`` holds the outputs."""
+        graph = self._block.graph
+        env: _Env = {v: feeds[str(v.name)] for v in graph.inputs if str(v.name) in feeds}
+        yield from self._run_block(self._block, env)
+        self.outputs = {str(o.name): _read(o, env) for o in graph.outputs}
+
+    def _run_block(self, block: Block, env: _Env) -> Iterator[OpRecord]:
+        for step, released in zip(block.steps, block.releases, strict=True):
+            walk = _WALKS.get(step.node.op_type) if not step.node.domain else None
+            if walk is not None and _can_walk(step):
+                results = yield from walk(self, step, env)
+                env.update(zip(step.node.outputs, results, strict=True))
+                outputs = tuple(env[v] for v in step.writes)
+                yield OpRecord(step.id, outputs=outputs)
+            else:
+                yield self._run_op(step, env)
+            for value in released:
+                env.pop(value, None)
+
+    def _run_op(self, step: Step, env: _Env) -> OpRecord:
+        low = self._low & step.inside
+        rounds = step.slots is not None and step.id in low
+        runner = self._sessions.get(step, low, raw=rounds)
+        results = runner.run([env[v] for v in step.reads])
+        count = len(step.writes)
+        env.update(zip(step.writes, results[:count], strict=True))
+        if step.slots is None or not rounds:
+            return OpRecord(step.id, outputs=tuple(results[:count]))
+        named = [v for i, v in enumerate(step.node.outputs) if i in step.slots.outputs and v.name]
+        raw = dict(zip(named, results[count:], strict=True))
+        read = [(i, _read(v, env)) for i, v in enumerate(step.node.inputs) if v is not None]
+        return OpRecord(
+            step.id,
+            outputs=tuple(results[:count]),
+            raw=tuple(raw.get(v) for v in step.writes),
+            rounded_inputs=tuple(t for i, t in read if i in step.slots.inputs),
+        )
+
+    def _walk_if(self, step: Step, env: _Env) -> _Walk:
+        taken = bool(np.asarray(_read(step.node.inputs[0], env)).all())
+        block = step.blocks["then_branch" if taken else "else_branch"]
+        yield from self._run_block(block, env)
+        return [_read(o, env) for o in block.graph.outputs]
+
+    def _walk_loop(self, step: Step, env: _Env) -> _Walk:
+        block = step.blocks["body"]
+        trips = _read(step.node.inputs[0], env)
+        condition = _read(step.node.inputs[1], env)
+        carried = [_read(v, env) for v in step.node.inputs[2:]]
+        scanned: list[list[Tensor]] = [[] for _ in block.graph.outputs[1 + len(carried) :]]
+        index = 0
+        going = condition is None or bool(np.asarray(condition).all())
+        while going and (trips is None or index < int(np.asarray(trips).item())):
+            start = [np.array(index, np.int64), np.array(going), *carried]
+            env.update(zip(block.graph.inputs, start, strict=True))
+            yield from self._run_block(block, env)
+            results = [_read(o, env) for o in block.graph.outputs]
+            going = bool(np.asarray(results[0]).all())
+            carried = results[1 : 1 + len(carried)]
+            for collected, result in zip(scanned, results[1 + len(carried) :], strict=True):
+                collected.append(result)
+            index += 1
+        stacked = _stack_all(scanned, block.graph.outputs[1 + len(carried) :], 0)
+        return [*carried, *stacked]
+
+    def _walk_scan(self, step: Step, env: _Env) -> _Walk:
+        block, node = step.blocks["body"], step.node
+        count = node.attributes["num_scan_inputs"].as_int()
+        values = [_read(v, env) for v in node.inputs]
+        carried, slices = values[: len(values) - count], values[len(values) - count :]
+        axes = _ints(node, "scan_input_axes", count)
+        backward = _ints(node, "scan_input_directions", count)
+        length = np.asarray(slices[0]).shape[axes[0]]
+        produced = block.graph.outputs[len(carried) :]
+        scanned: list[list[Tensor]] = [[] for _ in produced]
+        for index in range(length):
+            at = [length - 1 - index if b else index for b in backward]
+            rows = [np.take(s, i, a) for s, i, a in zip(slices, at, axes, strict=True)]  # type: ignore[call-overload]
+            env.update(zip(block.graph.inputs, [*carried, *rows], strict=True))
+            yield from self._run_block(block, env)
+            results = [_read(o, env) for o in block.graph.outputs]
+            carried = results[: len(carried)]
+            for collected, result in zip(scanned, results[len(carried) :], strict=True):
+                collected.append(result)
+        for collected, b in zip(
+            scanned, _ints(node, "scan_output_directions", len(scanned)), strict=True
+        ):
+            if b:
+                collected.reverse()
+        out_axes = _ints(node, "scan_output_axes", len(scanned))
+        stacked = [
+            _stack(rows, value, axis)
+            for rows, value, axis in zip(scanned, produced, out_axes, strict=True)
+        ]
+        return [*carried, *stacked]
+
+
+_WALKS = {"If": Tracer._walk_if, "Loop": Tracer._walk_loop, "Scan": Tracer._walk_scan}
+
+
+def _can_walk(step: Step) -> bool:
+    """Scan before opset 9 has another meaning (batches, an empty first input)."""
+    return step.node.op_type != "Scan" or bool(step.node.inputs and step.node.inputs[0])
+
+
+def _read(value: ir.Value | None, env: _Env) -> Tensor:
+    if value is None:
+        return None
+    if value in env:
+        return env[value]
+    tensor = constant(value)
+    if tensor is None:
+        raise EngineError(f"value {value.name!r} is read before it is written")
+    return tensor.numpy()
+
+
+def _ints(node: ir.Node, name: str, count: int) -> Sequence[int]:
+    attribute = node.attributes.get(name)
+    return attribute.as_ints() if attribute is not None else [0] * count
+
+
+def _stack_all(
+    scanned: list[list[Tensor]], values: Sequence[ir.Value], axis: int
+) -> list[np.ndarray]:
+    return [_stack(rows, value, axis) for rows, value in zip(scanned, values, strict=True)]
+
+
+def _stack(rows: list[Tensor], value: ir.Value, axis: int) -> np.ndarray:
+    if rows:
+        return np.stack([np.asarray(row) for row in rows], axis)
+    dims = [d if isinstance(d, int) else 0 for d in value.shape or ()]
+    dims.insert(axis if axis >= 0 else len(dims) + 1 + axis, 0)
+    return np.zeros(dims, value.dtype.numpy() if value.dtype else np.float32)

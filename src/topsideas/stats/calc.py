@@ -1,0 +1,80 @@
+"""CALC: what share of an op's output is large, small, out of range or NaN, in one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from topsideas.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Bounds that CALC counts against.
+
+    Attributes:
+        le: Count elements with ``|x| <= le``.
+        ge: Count elements with ``|x| >= ge``.
+        limit: The largest magnitude of the low format; ``|x| > limit`` cannot be held.
+    """
+
+    le: float
+    ge: float
+    limit: float
+
+    def __post_init__(self) -> None:
+        for flag, value in (("le_value_thres", self.le), ("ge_value_thres", self.ge)):
+            if not value >= 0:
+                raise UsageError(f"{flag}={value!r}: expected a number that is not negative")
+
+
+class CalcCounts:
+    """Counts over one output tensor; a loop body adds one array per iteration.
+
+    Args:
+        thresholds: The bounds.
+    """
+
+    def __init__(self, thresholds: Thresholds) -> None:
+        self._thresholds = thresholds
+        self._elements = self._ge = self._le = self._clipped = 0
+        self._nan = False
+
+    def add(self, stored: np.ndarray, raw: np.ndarray | None) -> None:
+        """Count one array.
+
+        Args:
+            stored: The output as stored. Values that are no numbers are only counted.
+            raw: In a low run, the output before it was rounded; None where it was not.
+        """
+        self._elements += stored.size
+        if stored.dtype.kind not in "fiub":
+            return
+        with np.errstate(invalid="ignore"):
+            magnitude = np.abs(stored) if stored.dtype.kind in "fi" else stored
+            self._ge += int(np.count_nonzero(magnitude >= self._thresholds.ge))
+            self._le += int(np.count_nonzero(magnitude <= self._thresholds.le))
+        if stored.dtype.kind == "f":
+            self._nan |= bool(np.isnan(stored).any())
+        if raw is not None:
+            self._clipped += beyond(raw, self._thresholds.limit)
+
+    def fields(self, prefix: str) -> dict[str, float | bool | None]:
+        """The JSON fields of the specification, section 4; null for an empty tensor."""
+        share = self._share
+        return {
+            f"{prefix}_ge_ratio": share(self._ge),
+            f"{prefix}_le_ratio": share(self._le),
+            f"{prefix}_clip_ratio": share(self._clipped),
+            f"{prefix}_check_nan": self._nan,
+        }
+
+    def _share(self, count: int) -> float | None:
+        return count / self._elements if self._elements else None
+
+
+def beyond(array: np.ndarray, limit: float) -> int:
+    """How many elements of a float array have a magnitude above ``limit``; NaN has none."""
+    with np.errstate(invalid="ignore"):
+        return int(np.count_nonzero(np.abs(array) > limit))

@@ -1,0 +1,95 @@
+"""RAW: an op's output in the low run against the same output in the fp32 run."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from topsideas.stats.criteria import Cosine, Criterion, Tolerance, cosine_of, error_ratio
+
+
+class RawSums:
+    """Sums over one output tensor of both runs; a loop body adds one pair per iteration.
+
+    Args:
+        criterion: The rule of pass and fail.
+    """
+
+    def __init__(self, criterion: Criterion) -> None:
+        self._criterion = criterion
+        self._rule = criterion if isinstance(criterion, Tolerance) else Tolerance()
+        self._low = _Elements()
+        self._fp32 = _Elements()
+        self._exceed = 0
+        self._dot = 0.0
+        self._comparable = True
+
+    def add(self, low: np.ndarray | None, fp32: np.ndarray | None) -> None:
+        """Add one pair; None where that run did not execute the op."""
+        self._low.add(low)
+        self._fp32.add(fp32)
+        if low is None or fp32 is None or low.shape != fp32.shape:
+            self._comparable = False
+            self._exceed += low.size if low is not None else 0
+            return
+        self._exceed += int(np.count_nonzero(error_ratio(low, fp32, self._rule) > 1))
+        if low.dtype.kind in "fiub" and fp32.dtype.kind in "fiub":
+            with np.errstate(all="ignore"):
+                self._dot += float(
+                    low.astype(np.float64).ravel() @ fp32.astype(np.float64).ravel()
+                )
+
+    def fields(self, prefix: str) -> dict[str, int | float | str | None]:
+        """The JSON fields of the specification, section 4."""
+        cos = cosine_of(self._dot, self._low.squares, self._fp32.squares)
+        passed = self._passed(cos)
+        return {
+            **self._low.fields(prefix),
+            **self._fp32.fields("fp32"),
+            "numpy_allclose": "pass" if passed else "fail",
+            "exceed_tol_count": self._exceed,
+            "cos_sim_value": cos if self._comparable else None,
+            "norm_rel": self._norm_ratio() if self._comparable else None,
+        }
+
+    def _passed(self, cos: float | None) -> bool:
+        if not self._comparable:
+            return False
+        if isinstance(self._criterion, Cosine) and cos is not None:
+            return cos >= self._criterion.threshold
+        allowed = math.floor(self._rule.ntol * self._low.count + 1e-9)
+        return self._exceed <= allowed
+
+    def _norm_ratio(self) -> float | None:
+        if not self._fp32.squares > 0 or not math.isfinite(self._fp32.squares):
+            return None
+        ratio = self._low.squares / self._fp32.squares
+        return math.sqrt(ratio) if math.isfinite(ratio) else None
+
+
+class _Elements:
+    """Counts and the sum of squares of one run's side."""
+
+    def __init__(self) -> None:
+        self.count = self.nan = self.inf = 0
+        self.squares = 0.0
+
+    def add(self, array: np.ndarray | None) -> None:
+        if array is None:
+            return
+        self.count += array.size
+        if array.dtype.kind == "f":
+            self.nan += int(np.isnan(array).sum())
+            self.inf += int(np.isinf(array).sum())
+        if array.dtype.kind in "fiub":
+            with np.errstate(all="ignore"):
+                wide = array.astype(np.float64).ravel()
+                self.squares += float(wide @ wide)
+
+    def fields(self, prefix: str) -> dict[str, int]:
+        return {
+            f"{prefix}_element_count": self.count,
+            f"{prefix}_nan_count": self.nan,
+            f"{prefix}_inf_count": self.inf,
+        }
