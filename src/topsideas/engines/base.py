@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,13 +23,14 @@ class OpRecord:
         outputs: Its outputs as stored, without the empty ones.
         raw: For a low op, each output before it was rounded; None where it does not round.
             Empty for ops that do not run low.
-        rounded_inputs: For a low op, the inputs it rounds, as they were stored.
+        slot_inputs: For a candidate op, the inputs that it rounds when it runs low, as they were
+            stored.
     """
 
     id: int
     outputs: tuple[Any, ...]
     raw: tuple[np.ndarray | None, ...] = ()
-    rounded_inputs: tuple[Any, ...] = ()
+    slot_inputs: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,16 @@ class Identity:
         }
 
 
-class Executable(Protocol):
-    """A model compiled under a plan."""
+class Runnable(Protocol):
+    """Anything that computes a model's outputs."""
 
-    def run(self, feeds: Arrays) -> dict[str, np.ndarray]:
+    def run(self, feeds: Arrays) -> dict[str, Any]:
         """The outputs by name. Raises EngineError."""
         ...
+
+
+class Executable(Runnable, Protocol):
+    """A model compiled under a plan."""
 
     def trace(self, feeds: Arrays) -> Iterator[OpRecord]:
         """Run and yield what each op read and wrote, in execution order. Raises EngineError."""
@@ -78,6 +83,15 @@ class Executable(Protocol):
 
     def dump(self, path: Path) -> None:
         """Write a readable listing of the compiled graph."""
+        ...
+
+
+@runtime_checkable
+class SecondOpinion(Protocol):
+    """An executable that can be run in a second, independent way."""
+
+    def second_opinion(self) -> Runnable:
+        """The same plan, executed by other means. Raises EngineError."""
         ...
 
 

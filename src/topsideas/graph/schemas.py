@@ -19,7 +19,7 @@ import onnx_ir as ir
 _COORDINATES = {("", "Resize"): {1, 2}, ("", "Upsample"): {1}}
 
 # Ops that read only the shape or existence of a tensor; no precision changes their answer.
-_SHAPE_ONLY = {"Shape", "Size", "SequenceLength", "OptionalHasElement"}
+SHAPE_ONLY = {"Shape", "Size", "SequenceLength", "OptionalHasElement"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def low_slots(node: ir.Node, opsets: Mapping[str, int]) -> Slots | str:
         return "control flow: its body's ops are candidates, the container computes nothing"
     if node.op_type == "Constant" and not node.domain:
         return "a constant: its readers round it"
-    if node.op_type in _SHAPE_ONLY and not node.domain:
+    if node.op_type in SHAPE_ONLY and not node.domain:
         return "reads only the shape, not the values"
     formals = _formals(node.domain, node.op_type, opsets.get(node.domain, 1))
     if formals is None:

@@ -108,7 +108,7 @@ class EmulatorExecutable:
         """Write the emulated graph as ONNX text, weights elided."""
         path.write_text(_listing(self._stamped()), encoding="utf-8")
 
-    def whole_session(self) -> WholeModel:
+    def second_opinion(self) -> WholeModel:
         """The plan as one session with fp32 fusions: a second opinion on the same definition.
 
         It shares no executor with :meth:`run`, and its fp32 parts differ in the last bits, as

@@ -16,7 +16,6 @@ from topsideas.graph.schemas import Slots
 from topsideas.graph.single import Cutter, SingleNode
 from topsideas.precision import Numerics
 
-
 # A loop gets a session per plan of its body, so only the latest are kept open. One session with
 # the precisions as inputs was measured instead: its weights are no longer constants, so they are
 # not packed, and a run took three times as long as building anew.

@@ -65,16 +65,16 @@ class Tracer:
         results = runner.run([env[v] for v in step.reads])
         count = len(step.writes)
         env.update(zip(step.writes, results[:count], strict=True))
-        if step.slots is None or not rounds:
+        if step.slots is None:
             return OpRecord(step.id, outputs=tuple(results[:count]))
         named = [v for i, v in enumerate(step.node.outputs) if i in step.slots.outputs and v.name]
-        raw = dict(zip(named, results[count:], strict=True))
-        read = [(i, _read(v, env)) for i, v in enumerate(step.node.inputs) if v is not None]
+        raw = dict(zip(named, results[count:], strict=True)) if rounds else {}
+        inputs = [step.node.inputs[i] for i in sorted(step.slots.inputs)]
         return OpRecord(
             step.id,
             outputs=tuple(results[:count]),
-            raw=tuple(raw.get(v) for v in step.writes),
-            rounded_inputs=tuple(t for i, t in read if i in step.slots.inputs),
+            raw=tuple(raw.get(v) for v in step.writes) if rounds else (),
+            slot_inputs=tuple(_read(v, env) for v in inputs),
         )
 
     def _walk_if(self, step: Step, env: _Env) -> _Walk:

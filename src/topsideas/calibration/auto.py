@@ -1,0 +1,287 @@
+"""Auto mode: finds the smallest set of fp32 ops it can, and proves each of them needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from topsideas.calibration.journal import Journal
+from topsideas.calibration.judge import Judge
+from topsideas.calibration.progress import Progress
+from topsideas.calibration.ranking import felt_errors, overflowing, ranked
+from topsideas.calibration.references import References
+from topsideas.calibration.settings import Settings
+from topsideas.engines.base import Engine, SecondOpinion
+from topsideas.errors import BaselineError, EngineError
+from topsideas.plan import PrecisionPlan
+from topsideas.precision import Precision
+from topsideas.search.oracle import BudgetSpent, Items, Oracle, Question
+from topsideas.search.ranked import ranked_search, shrink
+from topsideas.stats.criteria import Tolerance, margin
+from topsideas.verdict import Verdict
+
+# Answers that pass here but not in a second execution sit on the edge; after this many the
+# search gives up looking for a robust one and says so.
+_MAX_REFUTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What auto mode found.
+
+    Attributes:
+        plan: The ops to keep in fp32.
+        before: The verdict on the model with every candidate low, but for those that must stay.
+        after: The verdict on the plan, over all samples.
+        one_minimal: Whether every kept op was shown to be needed.
+        stopped: Why the search ended early: ``""``, ``budget: …`` or ``interrupted``.
+        witnesses: For each kept op, the verdict on the plan without it.
+        overflowing: Ops whose fp32 values do not fit the low format.
+        felt: The felt error of each op that was ranked.
+        ledger: Every question asked.
+        evaluations: How many plans were judged in this run.
+        seconds: Wall time.
+        holdout: The verdict on samples kept out of the search; None if there are none.
+        refuted: Answers that a second execution of the emulator did not confirm.
+    """
+
+    plan: PrecisionPlan
+    before: Verdict
+    after: Verdict
+    one_minimal: bool
+    stopped: str = ""
+    witnesses: dict[int, Verdict] = field(default_factory=dict)
+    overflowing: frozenset[int] = frozenset()
+    felt: dict[int, float] = field(default_factory=dict)
+    ledger: Sequence[Question] = ()
+    evaluations: int = 0
+    seconds: float = 0.0
+    holdout: Verdict | None = None
+    refuted: int = 0
+
+
+@dataclass
+class AutoSearch:
+    """One search.
+
+    Args:
+        engine: Runs plans.
+        candidates: Ids of the ops that may run low.
+        precision: The low format.
+        references: The samples to search with.
+        held: Samples that only check the answer.
+        settings: The rule and the budget.
+        journal: Remembers verdicts and measurements between runs.
+        progress: Shown to the user.
+    """
+
+    engine: Engine
+    candidates: frozenset[int]
+    precision: Precision
+    references: References
+    held: References | None
+    settings: Settings
+    journal: Journal
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.judge = Judge(self.engine, self.references, self.settings)
+        self.oracle = Oracle(
+            judge=self._judge_and_record,
+            recall=self.journal.verdict,
+            budget=self.settings.budget,
+            watch=self.progress.asked,
+        )
+        self._must = self.settings.must_keep & self.candidates
+        self._over: frozenset[int] = frozenset()
+        self._felt: dict[int, float] = {}
+        self._refuted = 0
+
+    def run(self) -> SearchResult:
+        """Search.
+
+        Raises:
+            BaselineError: Even with every op in fp32 the golden outputs are missed.
+            EngineError: The engine fails on the fp32 model, or is not deterministic.
+        """
+        stopped = ""
+        before = None
+        try:
+            before = self._ask_first()
+            kept = self._must if before.passed else self._search()
+            final = self._confirm(kept)
+        except BudgetSpent as spent:
+            stopped = f"budget: {spent}"
+        except KeyboardInterrupt:
+            stopped = "interrupted"
+        if stopped:
+            final = self._best_so_far(stopped)
+        return self._result(final, before, stopped)
+
+    def _ask_first(self) -> Verdict:
+        self.oracle.phase = "all low"
+        return self.oracle.ask(self._must)
+
+    def _search(self) -> Items:
+        self._check_baseline()
+        self._check_deterministic()
+        ranking = self._rank()
+        return ranked_search(self.oracle, self._must, ranking, start=max(1, len(self._over)))
+
+    def _check_baseline(self) -> None:
+        """All-kept must pass; otherwise golden outputs and model disagree."""
+        self.oracle.phase = "all fp32"
+        verdict = self.oracle.ask(self.candidates)
+        if verdict.passed:
+            return
+        if verdict.note:
+            raise EngineError(f"the model fails even with every op in fp32: {verdict.note}")
+        used = "" if verdict.margin is None else f", margin {verdict.margin:.4g}"
+        where = f" in output {verdict.output!r}" if verdict.output else ""
+        raise BaselineError(
+            f"even with every op in fp32, sample {verdict.sample} misses its golden outputs"
+            f"{where}{used} (expected at most {self.settings.bound:g}). No choice of fp32 ops can "
+            "repair that: check that the golden files come from this model and these inputs, or "
+            "widen the tolerance"
+        )
+
+    def _check_deterministic(self) -> None:
+        """Run the all-low plan twice on one sample: the same question must get the same answer."""
+        executable = self.engine.compile(PrecisionPlan(self._must))
+        if not isinstance(executable, SecondOpinion) or self.journal.recall("control", "same"):
+            return
+        fresh, inputs = executable.second_opinion(), self.references.inputs(self.judge.hardest)
+        first, second = fresh.run(inputs), fresh.run(inputs)
+        for name in first:
+            if margin(second[name], first[name], Tolerance(0.0, 0.0)) > 0:
+                raise EngineError(
+                    f"two runs of the same plan on the same sample differ in output {name!r}; "
+                    "expected the same answer twice. Remedy: give the model's random ops a seed, "
+                    "or make their values inputs"
+                )
+        self.journal.record("control", "same", value=True)
+
+    def _rank(self) -> list[int]:
+        self.progress.phase("tracing fp32 ranges")
+        self._over = self._overflowing()
+        rest = sorted(self.candidates - self._must - self._over)
+        over = sorted(self._over - self._must)
+        if over:
+            self.oracle.phase = "overflow"
+            felt = self._measure(over)
+            if self.oracle.passes(self._must | self._over):
+                return ranked(felt)
+            return ranked(felt) + ranked(self._measure(rest))
+        return ranked(self._measure(rest))
+
+    def _overflowing(self) -> frozenset[int]:
+        key = self.references.ids
+        known = self.journal.recall("overflow", key)
+        if known is None:
+            feeds = (self.references.inputs(i) for i in self.references.ids)
+            known = sorted(overflowing(self.engine, self.candidates, feeds, self.precision.max))
+            self.journal.record("overflow", key, known)
+        return frozenset(known)
+
+    def _measure(self, items: Sequence[int]) -> dict[int, float]:
+        self.progress.phase("measuring the effect of each op")
+        sample = self.judge.hardest
+
+        def measure(low: frozenset[int]) -> float:
+            self._check_time()
+            known = self.journal.recall("felt", [sample, sorted(low)])
+            if known is None:
+                known = self.judge.sample_margin(self.candidates - low, sample)
+                known = min(known, 1e300)
+                self.journal.record("felt", [sample, sorted(low)], known)
+            return float(known)
+
+        felt = felt_errors(items, measure, self.progress.measured)
+        self._felt.update(felt)
+        return felt
+
+    def _check_time(self) -> None:
+        limit = self.settings.budget.seconds
+        if limit is not None and self.oracle.seconds > limit:
+            raise BudgetSpent(f"{limit:g} s used")
+
+    def _confirm(self, kept: Items) -> Items:
+        """Check the answer in a second, un-instrumented execution; repair it if it fails."""
+        while True:
+            verdict = self._second_verdict(kept)
+            if verdict.passed or self._refuted >= _MAX_REFUTED:
+                return kept
+            self._refuted += 1
+            self.oracle.refute(kept, verdict)
+            kept = self._repair(kept)
+
+    def _repair(self, kept: Items) -> Items:
+        """The next answer once ``kept`` is refuted: one op more, then shrunk again."""
+        order = ranked(self._felt) or sorted(self.candidates)
+        for op in order:
+            if op not in kept and self.oracle.passes(kept | {op}):
+                wanted = [o for o in order if o in kept or o == op]
+                return shrink(self.oracle, self._must, [o for o in wanted if o not in self._must])
+        return self.candidates
+
+    def _second_verdict(self, kept: Items) -> Verdict:
+        executable = self.engine.compile(PrecisionPlan(kept))
+        if not isinstance(executable, SecondOpinion):
+            return self.judge.judge(kept)
+        key = ("confirm", sorted(kept))
+        known = self.journal.recall("control", key)
+        if known is not None:
+            return Verdict.from_json(known)
+        self.progress.phase("verifying the answer")
+        verdict = self.judge.judge_executable(executable.second_opinion())
+        self.journal.record("control", key, verdict.to_json())
+        return verdict
+
+    def _best_so_far(self, stopped: str) -> Items:
+        best = self.oracle.best
+        if best is not None:
+            return best
+        # Nothing passed yet: keeping everything is the one plan that can be expected to.
+        return self.candidates
+
+    def _judge_and_record(self, kept: Items) -> Verdict:
+        verdict = self.judge.judge(kept)
+        self.journal.record_verdict(kept, verdict)
+        return verdict
+
+    def _full(self, kept: Items) -> Verdict:
+        known = self.journal.recall("full", sorted(kept))
+        if known is not None:
+            return Verdict.from_json(known)
+        verdict = self.judge.full_margin(kept)
+        self.journal.record("full", sorted(kept), verdict.to_json())
+        return verdict
+
+    def _result(self, final: Items, before: Verdict | None, stopped: str) -> SearchResult:
+        seconds = self.oracle.seconds
+        after = self._full(final)
+        movable = final - self._must
+        recalled = {op: self.oracle.known(final - {op}) for op in sorted(movable)}
+        witnesses = {op: v for op, v in recalled.items() if v is not None and not v.passed}
+        return SearchResult(
+            plan=PrecisionPlan(final | self.settings.must_keep),
+            before=self._full(self._must),
+            after=after,
+            one_minimal=not stopped and len(witnesses) == len(movable) and after.passed,
+            stopped=stopped,
+            witnesses=witnesses,
+            overflowing=self._over,
+            felt=self._felt,
+            ledger=tuple(self.oracle.ledger),
+            evaluations=self.oracle.evaluations,
+            seconds=seconds,
+            holdout=self._held_out(final),
+            refuted=self._refuted,
+        )
+
+    def _held_out(self, kept: Items) -> Verdict | None:
+        if self.held is None:
+            return None
+        verdict = Judge(self.engine, self.held, self.settings).full_margin(kept)
+        return verdict if verdict.margin is None or not math.isnan(verdict.margin) else None

@@ -1,0 +1,74 @@
+"""What a run writes down the moment it knows it, so that the next run need not ask again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from topsideas.verdict import Verdict
+
+
+class Store(Protocol):
+    """Keeps JSON values by kind and key."""
+
+    def get(self, kind: str, key: str) -> Any | None:
+        """The value, or None if it is not known."""
+        ...
+
+    def put(self, kind: str, key: str, value: Any) -> None:
+        """Keep a value."""
+        ...
+
+
+class MemoryStore:
+    """A store for the length of a process, where there is no workspace."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, str], Any] = {}
+
+    def get(self, kind: str, key: str) -> Any | None:
+        """The value, or None if it is not known."""
+        return self._values.get((kind, key))
+
+    def put(self, kind: str, key: str, value: Any) -> None:
+        """Keep a value."""
+        self._values[kind, key] = value
+
+
+class Journal:
+    """Verdicts and measurements of one problem.
+
+    Args:
+        store: Where they are kept.
+        problem: Everything that a measurement depends on but its own key: model, samples,
+            engine, numerics, tool version.
+        rule: What a verdict depends on besides: the criterion.
+    """
+
+    def __init__(self, store: Store, problem: Mapping[str, Any], rule: Mapping[str, Any]) -> None:
+        self._store = store
+        self._problem = dict(problem)
+        self._rule = dict(rule)
+
+    def verdict(self, kept: frozenset[int]) -> Verdict | None:
+        """The verdict on a plan, if an earlier run knew it."""
+        known = self.recall("verdict", sorted(kept))
+        return Verdict.from_json(known) if known is not None else None
+
+    def record_verdict(self, kept: frozenset[int], verdict: Verdict) -> None:
+        """Write a verdict down."""
+        self.record("verdict", sorted(kept), verdict.to_json())
+
+    def recall(self, kind: str, key: Any) -> Any | None:
+        """A measurement, if an earlier run knew it."""
+        return self._store.get(kind, self._key(kind, key))
+
+    def record(self, kind: str, key: Any, value: Any) -> None:
+        """Write a measurement down."""
+        self._store.put(kind, self._key(kind, key), value)
+
+    def _key(self, kind: str, key: Any) -> str:
+        text = json.dumps([self._problem, self._rule, kind, key], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()

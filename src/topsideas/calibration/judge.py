@@ -1,0 +1,149 @@
+"""Judges plans: runs them on samples and compares with the golden outputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from topsideas.calibration.references import References
+from topsideas.calibration.settings import Settings, Validator
+from topsideas.engines.base import Engine, Runnable
+from topsideas.errors import EngineError, ValidatorError
+from topsideas.plan import PrecisionPlan
+from topsideas.stats.criteria import margin
+from topsideas.verdict import Verdict
+
+Arrays = dict[str, Any]
+
+
+class Judge:
+    """Says whether a plan is accurate enough on every sample.
+
+    The sample that failed last is asked first next time, and the first failure ends the
+    judgement: most plans that a search asks about fail, and mostly on the same sample.
+
+    Args:
+        engine: Runs plans.
+        references: The samples with their golden outputs.
+        settings: The rule.
+    """
+
+    def __init__(self, engine: Engine, references: References, settings: Settings) -> None:
+        self._engine = engine
+        self._references = references
+        self._settings = settings
+        self._order = list(references.ids)
+
+    @property
+    def hardest(self) -> int:
+        """The id of the sample that decided last."""
+        return self._order[0]
+
+    def judge(self, kept: frozenset[int]) -> Verdict:
+        """Judge a plan, stopping at the first failing sample."""
+        executable = self._engine.compile(PrecisionPlan(kept))
+        return self.judge_executable(executable)
+
+    def judge_executable(self, executable: Runnable) -> Verdict:
+        """Judge anything that runs; see :meth:`judge`."""
+        validator = self._settings.validator
+        if validator is not None and validator.scope == "dataset":
+            return self._judge_dataset(executable, validator)
+        worst = Verdict(passed=True, margin=None if validator else 0.0, sample=self._order[0])
+        for verdict in self._verdicts(executable):
+            if not verdict.passed:
+                self._ask_first(verdict.sample)
+                return verdict
+            if (verdict.margin or 0.0) > (worst.margin or 0.0):
+                worst = verdict
+        return worst
+
+    def full_margin(self, kept: frozenset[int]) -> Verdict:
+        """Judge a plan on all samples and return the worst; finds the hardest sample too."""
+        executable = self._engine.compile(PrecisionPlan(kept))
+        if self._settings.validator is not None:
+            return self.judge_executable(executable)
+        verdicts = [self._judge_sample(executable, i) for i in list(self._order)]
+        verdicts.sort(key=lambda v: -math.inf if v.margin is None else v.margin, reverse=True)
+        self._order = [v.sample for v in verdicts if v.sample is not None]
+        return verdicts[0]
+
+    def sample_margin(self, kept: frozenset[int], sample: int) -> float:
+        """The margin of one sample by the criterion, whatever the validator would say."""
+        try:
+            outputs = self._engine.compile(PrecisionPlan(kept)).run(
+                self._references.inputs(sample)
+            )
+        except EngineError:
+            return math.inf
+        return self._worst(outputs, self._references.golden(sample))[0]
+
+    def _verdicts(self, executable: Runnable) -> Iterator[Verdict]:
+        """Verdicts in order; the first alone, the others side by side."""
+        first, *rest = list(self._order)
+        yield self._judge_sample(executable, first)
+        if self._settings.threads <= 1 or len(rest) <= 1:
+            yield from (self._judge_sample(executable, i) for i in rest)
+            return
+        pool = ThreadPoolExecutor(self._settings.threads)
+        try:
+            yield from pool.map(lambda i: self._judge_sample(executable, i), rest)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _judge_sample(self, executable: Runnable, sample: int) -> Verdict:
+        golden = self._references.golden(sample)
+        try:
+            outputs = executable.run(self._references.inputs(sample))
+        except EngineError as error:
+            return Verdict(passed=False, margin=math.inf, sample=sample, note=str(error))
+        if self._settings.validator is not None:
+            passed = _validate(self._settings.validator, golden, outputs, f"sample {sample}")
+            return Verdict(passed=passed, margin=None, sample=sample)
+        worst, output = self._worst(outputs, golden)
+        return Verdict(worst <= self._settings.bound, worst, sample, output)
+
+    def _worst(self, outputs: Arrays, golden: Arrays) -> tuple[float, str | None]:
+        margins = {n: margin(outputs[n], r, self._settings.criterion) for n, r in golden.items()}
+        name = max(margins, key=lambda n: margins[n], default=None)
+        return (margins[name], name) if name is not None else (0.0, None)
+
+    def _judge_dataset(self, executable: Runnable, validator: Validator) -> Verdict:
+        golden = [self._references.golden(i) for i in self._references.ids]
+        outputs = [executable.run(self._references.inputs(i)) for i in self._references.ids]
+        listed = [_listed(o, g) for o, g in zip(outputs, golden, strict=True)]
+        passed = _call(validator, [_listed(g, g) for g in golden], listed, "the data set")
+        return Verdict(passed=passed, margin=None)
+
+    def _ask_first(self, sample: int | None) -> None:
+        if sample is not None:
+            self._order.remove(sample)
+            self._order.insert(0, sample)
+
+
+def _validate(validator: Validator, golden: Arrays, outputs: Arrays, what: str) -> bool:
+    return _call(validator, _listed(golden, golden), _listed(outputs, golden), what)
+
+
+def _listed(arrays: Arrays, like: Arrays) -> list[Any]:
+    """Copies in the model's output order: the user's function may work in place."""
+    return [np.copy(arrays[name]) for name in like]
+
+
+def _call(
+    validator: Validator, reference: Sequence[Any], outputs: Sequence[Any], what: str
+) -> bool:
+    name = getattr(validator.function, "__name__", "val_func")
+    try:
+        answer = validator.function(reference, outputs)
+    except Exception as error:
+        raise ValidatorError(f"{name} raised {type(error).__name__} on {what}: {error}") from error
+    if not isinstance(answer, bool | np.bool_):
+        raise ValidatorError(
+            f"{name} returned {answer!r} on {what}; expected True (acceptable) or False"
+        )
+    return bool(answer)

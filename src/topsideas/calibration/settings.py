@@ -1,0 +1,72 @@
+"""What a search is asked for: the one place where its defaults live."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from topsideas.errors import UsageError
+from topsideas.search.oracle import Budget
+from topsideas.stats.criteria import Cosine, Criterion, Tolerance
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """The user's own rule.
+
+    Attributes:
+        function: ``function(reference, outputs) -> bool``; with scope ``sample`` both are lists of
+            arrays in the model's output order, with scope ``dataset`` lists of such lists.
+        scope: ``sample`` or ``dataset``.
+        identity: What the function is, for cache keys; None keeps its verdicts out of the journal.
+    """
+
+    function: Callable[[Any, Any], bool]
+    scope: str = "sample"
+    identity: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.scope not in ("sample", "dataset"):
+            raise UsageError(f"val_scope={self.scope!r}: expected 'sample' or 'dataset'")
+        if not callable(self.function):
+            raise UsageError(f"val_func={self.function!r}: expected a function of two arguments")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a plan is judged and how long a search may take.
+
+    Attributes:
+        criterion: Element-wise tolerance or cosine similarity.
+        validator: Replaces the criterion.
+        bound: The worst margin an answer may have; 0.8 leaves a fifth of the allowance.
+        must_keep: Ids that are in every plan.
+        budget: What the search may use.
+        threads: How many samples are judged side by side.
+    """
+
+    criterion: Criterion = field(default_factory=Tolerance)
+    validator: Validator | None = None
+    bound: float = 1.0
+    must_keep: frozenset[int] = frozenset()
+    budget: Budget = field(default_factory=Budget)
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.bound) and 0 < self.bound <= 1):
+            raise UsageError(f"margin={self.bound!r}: expected a number above 0 and up to 1")
+        if self.validator is not None and self.bound != 1.0:
+            raise UsageError("margin needs a tolerance or cos_sim; a val_func only says yes or no")
+
+    def judging(self) -> dict[str, Any]:
+        """Everything that can change a verdict, for cache keys."""
+        rule = self.criterion
+        named = {"cos_sim": rule.threshold} if isinstance(rule, Cosine) else _tolerance(rule)
+        own = self.validator and {"scope": self.validator.scope, **(self.validator.identity or {})}
+        return {**named, "margin": self.bound, "validator": own}
+
+
+def _tolerance(rule: Tolerance) -> dict[str, float]:
+    return {"rtol": rule.rtol, "atol": rule.atol, "ntol": rule.ntol}

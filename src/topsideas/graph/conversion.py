@@ -1,0 +1,145 @@
+"""The deployable model: a strongly typed mixed-precision ONNX graph for one plan.
+
+Low ops hold fp16 (or bf16) tensors, kept and pinned ops hold float32, and casts stand on the
+edges between them. What the graph computes with fp32 accumulators is what
+:func:`topsideas.graph.emulation.emulated` computes, bit for bit: the two agree on where values
+are rounded, one by types, the other by pairs of casts.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from topsideas.graph.conversion_edges import Edges
+from topsideas.graph.conversion_files import write
+from topsideas.graph.conversion_types import check_types, set_output_types
+from topsideas.graph.conversion_weights import LowWeights
+from topsideas.graph.emulation import check_expressible
+from topsideas.graph.loading import Model
+from topsideas.graph.ops import op_id
+from topsideas.graph.schemas import allows
+from topsideas.plan import PrecisionPlan
+from topsideas.precision import Numerics
+
+__all__ = ["Conversion", "Converter", "convert", "write"]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted model.
+
+    Attributes:
+        model: The mixed-precision model; a copy that shares unchanged weights with its source.
+        casts: How many ``Cast`` nodes were inserted.
+        warnings: What the reader must know: weights that overflow the low format, ops that had
+            to stay fp32 although the plan has them low, a lifted IR version.
+    """
+
+    model: ir.Model
+    casts: int
+    warnings: tuple[str, ...]
+
+
+def convert(model: Model, plan: PrecisionPlan, numerics: Numerics) -> Conversion:
+    """Turn ``model`` into a strongly typed model in which ``plan.kept`` computes in fp32.
+
+    Names and types of the model's inputs and outputs stay as they are, and so do the interfaces
+    of If, Loop and Scan bodies. A saturating target saturates by itself: nothing is inserted for
+    it, only weights are stored saturated.
+
+    Args:
+        model: The loaded model; unchanged.
+        plan: The ops to keep in fp32; all other candidates become low.
+        numerics: The low format, and how weights are rounded to it.
+
+    Raises:
+        EngineError: The model's opset cannot express the low format.
+        ModelError: The result's types do not check, which is never passed over.
+    """
+    return Converter(model, numerics).convert(plan)
+
+
+class Converter:
+    """Converts one model for many plans; each weight is rounded once for all of them.
+
+    Args:
+        model: The loaded model; unchanged.
+        numerics: The low format, and how weights are rounded to it.
+    """
+
+    def __init__(self, model: Model, numerics: Numerics) -> None:
+        self._model = model
+        self._numerics = numerics
+        self._weights = LowWeights(numerics)
+        self._slots = {op.id: op.slots for op in model.ops}
+
+    def convert(self, plan: PrecisionPlan) -> Conversion:
+        """The model for ``plan``; see :func:`convert`."""
+        low = plan.low(self._model.candidates) - self._inexpressible
+        refused = plan.low(self._inexpressible)
+        if not low:
+            return Conversion(self._model.graph_model.clone(), 0, self._refusal(refused))
+        check_expressible(self._model.opset, self._numerics)
+        copy = self._model.graph_model.clone()
+        lifted = _lift_ir_version(copy)
+        casts, overflows = self._rewrite(copy, low)
+        check_types(copy, self._model.graph_model)
+        return Conversion(copy, casts, (*self._refusal(refused), *lifted, *overflows))
+
+    def _rewrite(self, copy: ir.Model, low: Collection[int]) -> tuple[int, list[str]]:
+        self._weights.warnings.clear()
+        nodes = [node for graph in copy.graphs() for node in graph if op_id(node) in low]
+        edges = Edges(copy, {i: self._slots[i] for i in low}, self._weights)
+        for node in nodes:
+            set_output_types(node, self._slots[op_id(node)], self._weights, copy.opset_imports)
+        edges.connect()
+        return edges.casts, list(self._weights.warnings)
+
+    @functools.cached_property
+    def _inexpressible(self) -> frozenset[int]:
+        """Candidates whose schema knows fp16 but not the low format asked for."""
+        model, precision = self._model.graph_model, self._numerics.precision
+        return frozenset(
+            op_id(node)
+            for node in _nodes(model)
+            if op_id(node) in self._model.candidates
+            and not allows(node, model.opset_imports, self._slots[op_id(node)], precision)
+        )
+
+    def _refusal(self, refused: Collection[int]) -> tuple[str, ...]:
+        if not refused:
+            return ()
+        types = sorted({op.type for op in self._model.ops if op.id in refused})
+        ids = ", ".join(map(str, sorted(refused)))
+        return (
+            f"kept in fp32, as {', '.join(types)} has no {self._numerics.precision.name} variant "
+            f"at opset {self._model.opset}: ops {ids}",
+        )
+
+
+def _nodes(model: ir.Model) -> Iterable[ir.Node]:
+    for graph in model.graphs():
+        yield from graph
+
+
+def _lift_ir_version(model: ir.Model) -> list[str]:
+    """Up to IR version 3 weights had to be listed as inputs, which fixes their type to float32.
+
+    From 4 on they need not be, and those that are count as overridable defaults. Runtimes treat
+    the weights of old models as constants; this says the same in the file.
+    """
+    if model.ir_version >= 4:
+        return []
+    inputs, weights = model.graph.inputs, model.graph.initializers
+    listed = [value for value in inputs if value.name in weights]
+    old, model.ir_version = model.ir_version, 4
+    for value in listed:
+        inputs.remove(value)
+    return [
+        f"IR version {old} lifted to 4, so that {len(listed)} weights are constants and no "
+        "longer listed among the inputs"
+    ]
