@@ -63,12 +63,13 @@ class Journal:
 
     def recall(self, kind: str, key: Any) -> Any | None:
         """A measurement, if an earlier run knew it."""
-        return self._store.get(kind, self._key(kind, key))
+        return self._store.get(kind, self.key(kind, key))
 
     def record(self, kind: str, key: Any, value: Any) -> None:
         """Write a measurement down."""
-        self._store.put(kind, self._key(kind, key), value)
+        self._store.put(kind, self.key(kind, key), value)
 
-    def _key(self, kind: str, key: Any) -> str:
+    def key(self, kind: str, key: Any) -> str:
+        """The name under which a store keeps something of this problem."""
         text = json.dumps([self._problem, self._rule, kind, key], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()

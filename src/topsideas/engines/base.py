@@ -62,6 +62,17 @@ class Identity:
         }
 
 
+class Trace(Protocol):
+    """A run that is watched. Iterating it runs the model and may raise EngineError."""
+
+    outputs: dict[str, Any]
+    """The model's outputs by name, once the iteration has ended."""
+
+    def __iter__(self) -> Iterator[OpRecord]:
+        """A record per executed op, in order."""
+        ...
+
+
 class Runnable(Protocol):
     """Anything that computes a model's outputs."""
 
@@ -73,8 +84,8 @@ class Runnable(Protocol):
 class Executable(Runnable, Protocol):
     """A model compiled under a plan."""
 
-    def trace(self, feeds: Arrays) -> Iterator[OpRecord]:
-        """Run and yield what each op read and wrote, in execution order. Raises EngineError."""
+    def trace(self, feeds: Arrays) -> Trace:
+        """A run that shows what each op read and wrote; it happens while it is iterated."""
         ...
 
     def save(self, path: Path) -> None:

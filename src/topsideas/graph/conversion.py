@@ -86,27 +86,29 @@ class Converter:
         check_expressible(self._model.opset, self._numerics)
         copy = self._model.graph_model.clone()
         lifted = _lift_ir_version(copy)
-        casts, overflows = self._rewrite(copy, low)
-        check_types(copy, self._model.graph_model)
-        return Conversion(copy, casts, (*self._refusal(refused), *lifted, *overflows))
-
-    def _rewrite(self, copy: ir.Model, low: Collection[int]) -> tuple[int, list[str]]:
         self._weights.warnings.clear()
+        edges = self._rewrite(copy, low)
+        check_types(copy, self._model.graph_model)
+        told = *self._refusal(refused), *lifted, *_overridable(edges), *self._weights.warnings
+        return Conversion(copy, edges.casts, told)
+
+    def _rewrite(self, copy: ir.Model, low: Collection[int]) -> Edges:
         nodes = [node for graph in copy.graphs() for node in graph if op_id(node) in low]
         edges = Edges(copy, {i: self._slots[i] for i in low}, self._weights)
         for node in nodes:
             set_output_types(node, self._slots[op_id(node)], self._weights, copy.opset_imports)
         edges.connect()
-        return edges.casts, list(self._weights.warnings)
+        return edges
 
     @functools.cached_property
     def _inexpressible(self) -> frozenset[int]:
         """Candidates whose schema knows fp16 but not the low format asked for."""
         model, precision = self._model.graph_model, self._numerics.precision
+        candidates = self._model.candidates
         return frozenset(
             op_id(node)
             for node in _nodes(model)
-            if op_id(node) in self._model.candidates
+            if op_id(node) in candidates
             and not allows(node, model.opset_imports, self._slots[op_id(node)], precision)
         )
 
@@ -115,15 +117,23 @@ class Converter:
             return ()
         types = sorted({op.type for op in self._model.ops if op.id in refused})
         ids = ", ".join(map(str, sorted(refused)))
-        return (
-            f"kept in fp32, as {', '.join(types)} has no {self._numerics.precision.name} variant "
-            f"at opset {self._model.opset}: ops {ids}",
-        )
+        line = f"kept in fp32, as {', '.join(types)} has no {self._numerics.precision.name} "
+        return (line + f"variant at opset {self._model.opset}: ops {ids}",)
 
 
 def _nodes(model: ir.Model) -> Iterable[ir.Node]:
     for graph in model.graphs():
         yield from graph
+
+
+def _overridable(edges: Edges) -> list[str]:
+    if not edges.overridable:
+        return []
+    line = f"{len(edges.overridable)} weights stay float32 and are cast at run time, as they are "
+    return [
+        line + "listed among the model's inputs, where a caller may replace them "
+        f"({', '.join(edges.overridable[:3])}, ...). Remedy: remove them from graph.input"
+    ]
 
 
 def _lift_ir_version(model: ir.Model) -> list[str]:
@@ -139,7 +149,5 @@ def _lift_ir_version(model: ir.Model) -> list[str]:
     old, model.ir_version = model.ir_version, 4
     for value in listed:
         inputs.remove(value)
-    return [
-        f"IR version {old} lifted to 4, so that {len(listed)} weights are constants and no "
-        "longer listed among the inputs"
-    ]
+    line = f"IR version {old} lifted to 4, so that {len(listed)} weights are constants "
+    return [line + "and no longer listed among the inputs"]

@@ -29,10 +29,12 @@ class Edges:
 
     Attributes:
         casts: How many ``Cast`` nodes were inserted.
+        overridable: Names of weights that are inputs too, and therefore cast at run time.
     """
 
     def __init__(self, model: ir.Model, slots: Mapping[int, Slots], weights: LowWeights) -> None:
         self.casts = 0
+        self.overridable: list[str] = []
         self._graphs = list(model.graphs())
         self._weights = weights
         self._low = weights.dtype
@@ -80,7 +82,8 @@ class Edges:
 
     def _casts_low(self, node: ir.Node) -> bool:
         """Whether ``node`` is a cast from the low type to the low type."""
-        return _is_cast(node) and node.inputs[0].dtype == node.outputs[0].dtype == self._low
+        value = node.inputs[0] if _is_cast(node) else None
+        return value is not None and value.dtype == node.outputs[0].dtype == self._low
 
     def _bypass_void_cast(self, node: ir.Node) -> None:
         """A cast of the user's whose two sides became low: its readers read its input."""
@@ -116,8 +119,10 @@ class Edges:
         return self._made[value, dtype]
 
     def _make(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
-        tensor = None if _is_overridable(value) else constant(value)
-        if tensor is not None and dtype == self._low:
+        tensor = constant(value)
+        if _is_overridable(value):
+            self.overridable.append(value.name or "")
+        elif tensor is not None and dtype == self._low:
             return self._low_weight(value, tensor)
         producer = value.producer()
         if producer is not None and _is_cast(producer):

@@ -81,7 +81,8 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
     for graph in copy.graphs():
         for value in (*graph.inputs, *graph.initializers.values()):
             value.shape = None
-            value.const_value = _hollow(value.const_value)
+            if value.const_value is not None:
+                value.const_value = _hollow(value.const_value)
         for node in graph:
             for value in node.outputs:
                 value.shape = None
@@ -91,9 +92,9 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
     return ir.to_proto(copy)
 
 
-def _hollow(tensor: ir.TensorProtocol | None) -> ir.TensorProtocol | None:
+def _hollow(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
     """A large tensor's type and shape, with its bytes declared to lie elsewhere."""
-    if tensor is None or tensor.nbytes <= _SKELETON_BYTES:
+    if tensor.nbytes <= _SKELETON_BYTES:
         return tensor
-    shape = ir.Shape(tensor.shape)
+    shape = ir.Shape(tensor.shape.numpy())
     return ir.ExternalTensor("weights", 0, tensor.nbytes, tensor.dtype, shape=shape, name="weight")

@@ -49,7 +49,7 @@ class LowWeights:
         return ir.LazyTensor(
             lambda: ir.Tensor(self._store(tensor.numpy()), dtype=self.dtype),
             dtype=self.dtype,
-            shape=ir.Shape(tensor.shape),
+            shape=ir.Shape(tensor.shape.numpy()),
             name=name,
         )
 

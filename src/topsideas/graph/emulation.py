@@ -38,8 +38,16 @@ def emulated(
     opset = model.opset_imports.get("", 1)
     check_expressible(opset, numerics)
     copy = model.clone()
+    _forget_shapes(copy.graph)
     emulate(copy.graph, low, slots, LowConstants(numerics), opset)
     return copy
+
+
+def _forget_shapes(graph: ir.Graph) -> None:
+    """Drop declared shapes: models declare wrong ones, and runtimes plan memory by them."""
+    for node in graph.all_nodes():
+        for value in node.outputs:
+            value.shape = None
 
 
 def emulate(
@@ -141,7 +149,6 @@ class _Emulation:
             summed = self._low_sum(node, value)
             nodes, stored = self._rounding(summed[-1].outputs[0] if summed else value, name)
             node.append([*summed, *nodes])
-            stored.shape = value.shape
             for reader in readers:
                 reader.node.replace_input_with(reader.idx, stored)
             for position, output in enumerate(graph.outputs):

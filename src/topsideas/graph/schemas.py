@@ -7,19 +7,31 @@ fixes to float32 (``Resize`` scales, ``NonMaxSuppression`` boxes) stay as they a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 import onnx
 import onnx_ir as ir
 
+from topsideas.precision import BF16, FP16, Precision
+
 # Values that are coordinates, not data: their own type variable allows fp16, yet rounding a
 # position would move it. ONNX runtimes and converters keep them in float32.
 _COORDINATES = {("", "Resize"): {1, 2}, ("", "Upsample"): {1}}
 
+# Ops that are about the float32 format itself, or keep values of their input's type in attributes.
+_FORMAT_BOUND = {
+    ("", "BitCast"): "reads the bits, not the values",
+    ("ai.onnx.ml", "TreeEnsemble"): "its attributes hold thresholds in the type of its input",
+}
+
 # Ops that read only the shape or existence of a tensor; no precision changes their answer.
 SHAPE_ONLY = {"Shape", "Size", "SequenceLength", "OptionalHasElement"}
+
+
+_CONTAINERS = (ir.SequenceType, ir.OptionalType)
+_TENSOR_OF = {FP16.onnx_type: "tensor(float16)", BF16.onnx_type: "tensor(bfloat16)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +61,26 @@ def low_slots(node: ir.Node, opsets: Mapping[str, int]) -> Slots | str:
         return "a constant: its readers round it"
     if node.op_type in SHAPE_ONLY and not node.domain:
         return "reads only the shape, not the values"
+    if (node.domain, node.op_type) in _FORMAT_BOUND:
+        return _FORMAT_BOUND[node.domain, node.op_type]
     formals = _formals(node.domain, node.op_type, opsets.get(node.domain, 1))
     if formals is None:
         return (
             f"no schema known for domain {node.domain!r} at version {opsets.get(node.domain, 1)}"
         )
+    if _handles_containers(node, *formals):
+        return "handles a sequence or an optional, whose elements keep their type"
     return _slots_of(node, *formals)
+
+
+def _handles_containers(
+    node: ir.Node, inputs: tuple[_Formal, ...], outputs: tuple[_Formal, ...]
+) -> bool:
+    by_value = any(v is not None and isinstance(v.type, _CONTAINERS) for v in _values(node))
+    return by_value or any(
+        formal.types and not any(t.startswith("tensor(") for t in formal.types)
+        for formal in (*inputs, *outputs)
+    )
 
 
 def _slots_of(
@@ -64,7 +90,10 @@ def _slots_of(
     low_in = frozenset(_low(node.inputs, inputs)) - skip
     low_out = frozenset(_low(node.outputs, outputs))
     if low_in or low_out:
-        return Slots(low_in, low_out)
+        unknown = next(_untyped(node.inputs, inputs), None) or next(
+            _untyped(node.outputs, outputs), None
+        )
+        return f"the type of {unknown!r} is not known" if unknown else Slots(low_in, low_out)
     floats = any(v is not None and v.dtype == ir.DataType.FLOAT for v in _values(node))
     if not floats:
         return "no float32 input or output"
@@ -81,15 +110,34 @@ def _attrs(node: ir.Node) -> Iterable[ir.Attr]:
 
 def _low(values: Iterable[ir.Value | None], formals: tuple[_Formal, ...]) -> Iterable[int]:
     for index, value in enumerate(values):
-        if (
-            value is None
-            or value.dtype != ir.DataType.FLOAT
-            or isinstance(value.type, (ir.SequenceType, ir.OptionalType))
-        ):
+        if value is None or value.dtype != ir.DataType.FLOAT:
             continue
         formal = _formal_at(formals, index)
         if formal is not None and "tensor(float16)" in formal.types:
             yield index
+
+
+def _untyped(values: Iterable[ir.Value | None], formals: tuple[_Formal, ...]) -> Iterator[str]:
+    """Names of values that may be float32: beside them no other value can change its type."""
+    for index, value in enumerate(values):
+        formal = _formal_at(formals, index)
+        if value is None or not value.name or value.type is not None or formal is None:
+            continue
+        if "tensor(float)" in formal.types:
+            yield value.name
+
+
+def allows(node: ir.Node, opsets: Mapping[str, int], slots: Slots, precision: Precision) -> bool:
+    """Whether the schema of ``node`` allows ``precision`` in all of ``slots``."""
+    formals = _formals(node.domain, node.op_type, opsets.get(node.domain, 1))
+    if formals is None:
+        return False
+    wanted = _TENSOR_OF[precision.onnx_type]
+    return all(
+        (formal := _formal_at(side, index)) is not None and wanted in formal.types
+        for side, indices in zip(formals, (slots.inputs, slots.outputs), strict=True)
+        for index in indices
+    )
 
 
 def _formal_at(formals: tuple[_Formal, ...], index: int) -> _Formal | None:

@@ -46,7 +46,8 @@ class CalcCounts:
 
         Args:
             stored: The output as stored. Values that are no numbers are only counted.
-            raw: In a low run, the output before it was rounded; None where it was not.
+            raw: The output as computed: in a low run before it was rounded, None where nothing
+                was rounded. Only floats can be out of range.
         """
         self._elements += stored.size
         if stored.dtype.kind not in "fiub":
@@ -57,7 +58,7 @@ class CalcCounts:
             self._le += int(np.count_nonzero(magnitude <= self._thresholds.le))
         if stored.dtype.kind == "f":
             self._nan |= bool(np.isnan(stored).any())
-        if raw is not None:
+        if raw is not None and raw.dtype.kind == "f":
             self._clipped += beyond(raw, self._thresholds.limit)
 
     def fields(self, prefix: str) -> dict[str, float | bool | None]:

@@ -137,7 +137,8 @@ def _encode(arrays: Mapping[str, Array], entry: str) -> dict[str, Array]:
 
 
 def _decode(path: Path, entry: str) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as members:
+    # Opened here, because np.load leaves a file open that is no archive.
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as members:
         header = json.loads(members["header"].tobytes())
         if header["entry"] != entry:
             raise ValueError(f"holds {header['entry']}")

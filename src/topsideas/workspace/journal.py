@@ -36,6 +36,8 @@ _SYSTEM_FAILURES = (
     "locking protocol",
     "out of memory",
 )
+# UnicodeDecodeError: SQLite quotes the damaged bytes in its message.
+_ERRORS = (sqlite3.DatabaseError, UnicodeDecodeError)
 _REMEDY = (
     "expected a disk with free space that this user may write to, and no other program in the "
     "database"
@@ -88,7 +90,7 @@ class Journal:
         """The first row of one statement, on a new database if the file proves damaged."""
         try:
             return self._first_row(statement, arguments)
-        except sqlite3.DatabaseError as error:
+        except _ERRORS as error:
             self._raise_unless_damaged(error)
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
@@ -104,23 +106,25 @@ class Journal:
     def _open(self) -> sqlite3.Connection:
         try:
             return self._connect()
-        except sqlite3.DatabaseError as error:
+        except _ERRORS as error:
             self._raise_unless_damaged(error)
             return self._replaced(error)
 
-    def _replaced(self, error: sqlite3.Error) -> sqlite3.Connection:
+    def _replaced(self, error: Exception) -> sqlite3.Connection:
         """An empty database where the damaged one was."""
         self._move_aside(error)
         try:
             return self._connect()
-        except sqlite3.DatabaseError as failure:
+        except _ERRORS as failure:
             raise WorkspaceError(
                 f"{self._path}: cannot be used: {failure}; {_REMEDY}"
             ) from failure
 
     def _connect(self) -> sqlite3.Connection:
         # No isolation level: each statement is its own transaction, committed as it ends.
-        database = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        database = sqlite3.connect(
+            self._path, timeout=1, isolation_level=None, check_same_thread=False
+        )
         try:
             # With exclusive locking the write-ahead log needs no shared memory, which network
             # file systems lack; the workspace's lock keeps other runs away anyway.
@@ -129,19 +133,20 @@ class Journal:
             database.execute("PRAGMA synchronous = NORMAL").close()
             database.execute(_SCHEMA).close()
             database.execute(_GET, ("", "")).fetchone()
-        except sqlite3.Error:
+            _check_structure(database)
+        except BaseException:
             database.close()
             raise
         return database
 
-    def _raise_unless_damaged(self, error: sqlite3.DatabaseError) -> None:
+    def _raise_unless_damaged(self, error: Exception) -> None:
         """Let only errors pass that a damaged file explains."""
         if any(text in str(error) for text in _SYSTEM_FAILURES):
             raise WorkspaceError(f"{self._path}: cannot be used: {error}; {_REMEDY}") from error
-        if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
+        if type(error) not in (*_ERRORS, sqlite3.OperationalError):
             raise error  # the statement is wrong, or the database was closed
 
-    def _move_aside(self, error: sqlite3.Error) -> None:
+    def _move_aside(self, error: Exception) -> None:
         aside = self._path.with_name(self._path.name + ".damaged")
         _log.warning(
             "%s: the database is damaged (%s); it is kept as %s, and results are computed again",
@@ -164,6 +169,13 @@ class Journal:
         return (
             self._path.with_name(self._path.name + end) for end in ("-wal", "-shm", "-journal")
         )
+
+
+def _check_structure(database: sqlite3.Connection) -> None:
+    """Raise where the tables are damaged: rows out of order are there and yet not found."""
+    (found,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(" ".join(str(found).split()))
 
 
 def _checksum(kind: str, key: str, content: bytes) -> bytes:

@@ -190,7 +190,7 @@ def _prepared(root: Path, fingerprint: Mapping[str, object], *, clean: bool) -> 
         _clean(private, manifest)
     if marker.exists():
         check_fingerprint(marker, fingerprint)
-    elif (private / _JOURNAL).exists() or (private / _ARRAYS).exists():
+    elif (private / _JOURNAL).is_file() or any((private / _ARRAYS).glob("*/*.npz")):
         raise WorkspaceError(
             f"{marker}: is missing although results are there, so they may belong to another "
             "model; pass --clean to remove them or use another --workspace"

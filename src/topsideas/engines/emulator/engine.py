@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 
-from topsideas.engines.base import Arrays, Identity, OpRecord
+from topsideas.engines.base import Arrays, Identity
 from topsideas.engines.emulator import runtime
 from topsideas.engines.emulator.executor import Executor
 from topsideas.engines.emulator.selftest import check_runtime
@@ -94,9 +93,9 @@ class EmulatorExecutable:
         """The outputs by name. Raises EngineError."""
         return self.engine._executor.run(self.low, feeds)
 
-    def trace(self, feeds: Arrays) -> Iterator[OpRecord]:
-        """Run and yield what each op read and wrote. Raises EngineError."""
-        return Tracer(self.engine._block, self.engine._sessions, self.low).run(feeds)
+    def trace(self, feeds: Arrays) -> Tracer:
+        """A run that shows what each op read and wrote; it happens while it is iterated."""
+        return Tracer(self.engine._block, self.engine._sessions, self.low, feeds)
 
     def save(self, path: Path) -> None:
         """Write the emulated model: float32 ONNX with explicit roundings, runs anywhere."""

@@ -30,17 +30,21 @@ class Tracer:
         block: The main graph.
         sessions: Opens the one-node sessions.
         low: Ids of the ops that run low.
+        feeds: The inputs by name.
     """
 
-    def __init__(self, block: Block, sessions: Sessions, low: frozenset[int]) -> None:
+    def __init__(
+        self, block: Block, sessions: Sessions, low: frozenset[int], feeds: Mapping[str, Tensor]
+    ) -> None:
         self._block = block
         self._sessions = sessions
         self._low = low
+        self._feeds = feeds
         self.outputs: dict[str, Tensor] = {}
 
-    def run(self, feeds: Mapping[str, Tensor]) -> Iterator[OpRecord]:
+    def __iter__(self) -> Iterator[OpRecord]:
         """Yield a record per executed op, in order; afterwards ``outputs`` holds the outputs."""
-        graph = self._block.graph
+        graph, feeds = self._block.graph, self._feeds
         env: _Env = {v: feeds[str(v.name)] for v in graph.inputs if str(v.name) in feeds}
         yield from self._run_block(self._block, env)
         self.outputs = {str(o.name): _read(o, env) for o in graph.outputs}

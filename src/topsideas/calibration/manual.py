@@ -1,0 +1,165 @@
+"""Manual mode: one fp32 run and one run under the plan, compared op by op and as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from topsideas.calibration.journal import Journal
+from topsideas.calibration.progress import Progress
+from topsideas.calibration.recording import RecordedTrace, Recorder
+from topsideas.calibration.references import References
+from topsideas.calibration.statistics import FP32, LOW, OpFields, RunStatistics, calc, raw
+from topsideas.engines.base import Engine, Trace
+from topsideas.plan import PrecisionPlan
+from topsideas.stats.calc import Thresholds
+from topsideas.stats.criteria import Comparison, Criterion, compare
+
+Arrays = dict[str, Any]
+
+
+class ArrayStore(Protocol):
+    """Keeps arrays by kind and key; may drop them."""
+
+    def get_arrays(self, kind: str, key: str) -> dict[str, np.ndarray] | None:
+        """The arrays, or None if they are not there any more."""
+        ...
+
+    def put_arrays(self, kind: str, key: str, arrays: dict[str, np.ndarray]) -> None:
+        """Keep arrays."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SampleStatistics:
+    """What manual mode says about one sample.
+
+    Attributes:
+        sample: Its id.
+        ops: For each op that ran, its fields by the specification.
+        outputs: For each model output, the comparisons ``fp16_golden``, ``fp32_golden`` and
+            ``fp16_fp32``.
+    """
+
+    sample: int
+    ops: OpFields
+    outputs: dict[str, dict[str, Comparison]]
+
+
+@dataclass
+class StatisticsRun:
+    """Runs a model in fp32 and under a plan and compares.
+
+    Args:
+        engine: Runs both.
+        candidates: Ids of the ops that may run low.
+        references: The samples.
+        mode: ``CALC`` or ``RAW``.
+        thresholds: What CALC counts.
+        criterion: What RAW and the whole-network comparison judge by.
+        journal: Remembers runs, so that the next step repeats only what changed.
+        arrays: Keeps the tensors of runs.
+        progress: Shown to the user.
+    """
+
+    engine: Engine
+    candidates: frozenset[int]
+    references: References
+    mode: str
+    thresholds: Thresholds
+    criterion: Criterion
+    journal: Journal
+    arrays: ArrayStore
+    progress: Progress
+
+    def run(self, plan: PrecisionPlan) -> list[SampleStatistics]:
+        """Statistics of every sample. Raises EngineError."""
+        samples = self.references.ids
+        result = []
+        for index, sample in enumerate(samples):
+            self.progress.phase(f"statistics, sample {sample}")
+            collect = self._calc if self.mode == "CALC" else self._raw
+            ops, low, fp32 = collect(plan, sample)
+            golden = self.references.golden(sample)
+            result.append(SampleStatistics(sample, ops, self._outputs(low, fp32, golden)))
+            self.progress.measured(index + 1, len(samples))
+        return result
+
+    def _calc(self, plan: PrecisionPlan, sample: int) -> tuple[OpFields, Arrays, Arrays]:
+        limits = [self.thresholds.le, self.thresholds.ge]
+        fp32 = self._known_run(
+            ["calc", FP32, sample, *limits],
+            lambda: calc(self._trace(self._fp32, sample), FP32, self.thresholds),
+        )
+        low = self._known_run(
+            ["calc", plan.ids, sample, *limits],
+            lambda: calc(self._trace(plan, sample), LOW, self.thresholds),
+        )
+        return _merged(low.ops, fp32.ops), low.outputs, fp32.outputs
+
+    def _raw(self, plan: PrecisionPlan, sample: int) -> tuple[OpFields, Arrays, Arrays]:
+        low = self._trace(plan, sample)
+        fp32 = self._recorded_fp32(sample)
+        ops = raw(low, fp32, self.criterion)
+        return ops, low.outputs, fp32.outputs
+
+    @property
+    def _fp32(self) -> PrecisionPlan:
+        return PrecisionPlan(self.candidates)
+
+    def _trace(self, plan: PrecisionPlan, sample: int) -> Trace:
+        return self.engine.compile(plan).trace(self.references.inputs(sample))
+
+    def _known_run(self, key: list[Any], run: Callable[[], RunStatistics]) -> RunStatistics:
+        """A run's counts from the journal and its outputs from the array store, or run now."""
+        counts = self.journal.recall("statistics", key)
+        outputs = self.arrays.get_arrays("outputs", self.journal.key("outputs", key))
+        if counts is not None and outputs is not None:
+            return RunStatistics({int(op): fields for op, fields in counts.items()}, outputs)
+        found = run()
+        self.journal.record("statistics", key, found.ops)
+        if all(isinstance(v, np.ndarray) for v in found.outputs.values()):
+            self.arrays.put_arrays("outputs", self.journal.key("outputs", key), found.outputs)
+        return found
+
+    def _recorded_fp32(self, sample: int) -> Trace:
+        """The fp32 run: replayed if an earlier step recorded it, else run and recorded."""
+        key = self.journal.key("fp32 trace", sample)
+        known = self.arrays.get_arrays("trace", key)
+        if known is not None:
+            return RecordedTrace(known)
+        return Recorder(
+            self._trace(self._fp32, sample),
+            lambda arrays: self.arrays.put_arrays("trace", key, arrays),
+        )
+
+    def _outputs(
+        self, low: Arrays, fp32: Arrays, golden: Arrays
+    ) -> dict[str, dict[str, Comparison]]:
+        return {
+            name: {
+                "fp16_golden": compare(low[name], golden[name], self.criterion),
+                "fp32_golden": compare(fp32[name], golden[name], self.criterion),
+                "fp16_fp32": compare(low[name], fp32[name], self.criterion),
+            }
+            for name in golden
+        }
+
+
+def _merged(low: OpFields, fp32: OpFields) -> OpFields:
+    """The fields of both runs op by op; an op that ran in one of them has only that one's."""
+    return {op: _merged_op(low.get(op, {}), fp32.get(op, {})) for op in sorted({*low, *fp32})}
+
+
+def _merged_op(low: dict[str, Any], fp32: dict[str, Any]) -> dict[str, Any]:
+    left: Sequence[dict[str, Any]] = low.get("outputs", [])
+    right: Sequence[dict[str, Any]] = fp32.get("outputs", [])
+    count = max(len(left), len(right))
+    outputs = [
+        {**(left[i] if i < len(left) else {}), **(right[i] if i < len(right) else {})}
+        for i in range(count)
+    ]
+    return {**low, **fp32, "outputs": outputs}

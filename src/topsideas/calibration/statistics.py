@@ -1,0 +1,127 @@
+"""Per-op statistics of the fp32 run and of a plan's run: CALC and RAW, section 4 of the spec."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from topsideas.engines.base import OpRecord, Trace
+from topsideas.stats.calc import CalcCounts, Thresholds, beyond
+from topsideas.stats.criteria import Criterion
+from topsideas.stats.raw import RawSums
+
+# The spec fixes the prefixes: "fp16" names the low run, whatever the low format is.
+LOW, FP32 = "fp16", "fp32"
+
+OpFields = dict[int, dict[str, Any]]
+_Turn = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatistics:
+    """One run of one sample.
+
+    Attributes:
+        ops: For each executed op ``{"outputs": [fields…], …}``.
+        outputs: The model's outputs by name.
+    """
+
+    ops: OpFields
+    outputs: dict[str, Any]
+
+
+def calc(trace: Trace, prefix: str, thresholds: Thresholds) -> RunStatistics:
+    """CALC: one streaming pass; nothing is kept but counts.
+
+    Args:
+        trace: A traced run; consumed.
+        prefix: ``fp16`` for the low run or ``fp32``.
+        thresholds: What to count.
+
+    Raises:
+        EngineError: The run fails.
+    """
+    counts: dict[int, list[CalcCounts]] = {}
+    clipped: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+    low = prefix == LOW
+    for record in trace:
+        arrays = [_array(o) for o in record.outputs]
+        fields = counts.setdefault(record.id, [CalcCounts(thresholds) for _ in arrays])
+        raws = record.raw or ((None,) * len(arrays) if low else arrays)
+        for count, stored, unrounded in zip(fields, arrays, raws, strict=True):
+            count.add(stored, unrounded)
+        if low and record.raw:
+            _count_inputs(clipped[record.id], record, thresholds.limit)
+    ops: OpFields = {
+        op: {"outputs": [c.fields(prefix) for c in fields]} for op, fields in counts.items()
+    }
+    for op, (beyond_limit, elements) in clipped.items():
+        ops[op][f"{prefix}_input_clip_ratio"] = beyond_limit / elements if elements else None
+    return RunStatistics(ops, trace.outputs)
+
+
+def _count_inputs(count: list[int], record: OpRecord, limit: float) -> None:
+    for array in record.slot_inputs:
+        count[0] += beyond(_array(array), limit)
+        count[1] += _array(array).size
+
+
+def raw(low: Trace, fp32: Trace, criterion: Criterion) -> OpFields:
+    """RAW: both runs side by side; a tensor is dropped once it was compared.
+
+    Args:
+        low: The traced low run; consumed.
+        fp32: The traced fp32 run of the same sample; consumed.
+        criterion: The rule of pass and fail.
+
+    Raises:
+        EngineError: A run fails.
+    """
+    sums: dict[int, list[RawSums]] = {}
+    for op, left, right in _paired(low, fp32):
+        count = len(left or right or ())
+        for index, row in enumerate(
+            sums.setdefault(op, [RawSums(criterion) for _ in range(count)])
+        ):
+            row.add(_at(left, index), _at(right, index))
+    return {op: {"outputs": [r.fields(LOW) for r in rows]} for op, rows in sums.items()}
+
+
+_Outputs = tuple[Any, ...]
+
+
+def _paired(low: Trace, fp32: Trace) -> Iterator[tuple[int, _Outputs | None, _Outputs | None]]:
+    """(op, low outputs, fp32 outputs) per op and turn; None where a run took another path.
+
+    The runs advance together, so that few tensors wait for their mate: as a rule none.
+    """
+    waiting: tuple[dict[_Turn, _Outputs], dict[_Turn, _Outputs]] = ({}, {})
+    turns: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
+    for records in zip_longest(low, fp32):
+        for side, record in enumerate(records):
+            if record is not None:
+                waiting[side][record.id, turns[side][record.id]] = record.outputs
+                turns[side][record.id] += 1
+        for turn in [t for t in waiting[0] if t in waiting[1]]:
+            yield turn[0], waiting[0].pop(turn), waiting[1].pop(turn)
+    for (op, _), outputs in waiting[0].items():
+        yield op, outputs, None
+    for (op, _), outputs in waiting[1].items():
+        yield op, None, outputs
+
+
+def _at(outputs: _Outputs | None, index: int) -> np.ndarray | None:
+    return None if outputs is None else _array(outputs[index])
+
+
+def _array(value: Any) -> np.ndarray:
+    """One array for what an op wrote; the elements of a sequence are laid end to end."""
+    if isinstance(value, list):
+        parts = [np.asarray(v).ravel() for v in value]
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+    return np.asarray(value) if value is not None else np.zeros(0, np.float32)
