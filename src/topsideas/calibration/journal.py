@@ -37,6 +37,10 @@ class MemoryStore:
         self._values[kind, key] = value
 
 
+# What depends on the rule of pass and fail; the rest is shared by runs with other tolerances.
+_RULED = {"verdict", "felt", "control", "full"}
+
+
 class Journal:
     """Verdicts and measurements of one problem.
 
@@ -44,7 +48,7 @@ class Journal:
         store: Where they are kept.
         problem: Everything that a measurement depends on but its own key: model, samples,
             engine, numerics, tool version.
-        rule: What a verdict depends on besides: the criterion.
+        rule: What a verdict depends on besides: the criterion. Both are JSON values.
     """
 
     def __init__(self, store: Store, problem: Mapping[str, Any], rule: Mapping[str, Any]) -> None:
@@ -71,5 +75,6 @@ class Journal:
 
     def key(self, kind: str, key: Any) -> str:
         """The name under which a store keeps something of this problem."""
-        text = json.dumps([self._problem, self._rule, kind, key], sort_keys=True, default=str)
+        rule = self._rule if kind in _RULED else None
+        text = json.dumps([self._problem, rule, kind, key], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

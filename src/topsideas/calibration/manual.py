@@ -57,7 +57,7 @@ class StatisticsRun:
         engine: Runs both.
         candidates: Ids of the ops that may run low.
         references: The samples.
-        mode: ``CALC`` or ``RAW``.
+        mode: ``CALC``, ``RAW``, or ``OFF`` for the whole-network comparison only.
         thresholds: What CALC counts.
         criterion: What RAW and the whole-network comparison judge by.
         journal: Remembers runs, so that the next step repeats only what changed.
@@ -81,7 +81,7 @@ class StatisticsRun:
         result = []
         for index, sample in enumerate(samples):
             self.progress.phase(f"statistics, sample {sample}")
-            collect = self._calc if self.mode == "CALC" else self._raw
+            collect = {"CALC": self._calc, "RAW": self._raw, "OFF": self._plain}[self.mode]
             ops, low, fp32 = collect(plan, sample)
             golden = self.references.golden(sample)
             result.append(SampleStatistics(sample, ops, self._outputs(low, fp32, golden)))
@@ -106,6 +106,11 @@ class StatisticsRun:
         ops = raw(low, fp32, self.criterion)
         return ops, low.outputs, fp32.outputs
 
+    def _plain(self, plan: PrecisionPlan, sample: int) -> tuple[OpFields, Arrays, Arrays]:
+        inputs = self.references.inputs(sample)
+        low, fp32 = self.engine.compile(plan), self.engine.compile(self._fp32)
+        return {}, low.run(inputs), fp32.run(inputs)
+
     @property
     def _fp32(self) -> PrecisionPlan:
         return PrecisionPlan(self.candidates)
@@ -120,7 +125,7 @@ class StatisticsRun:
         if counts is not None and outputs is not None:
             return RunStatistics({int(op): fields for op, fields in counts.items()}, outputs)
         found = run()
-        self.journal.record("statistics", key, found.ops)
+        self.journal.record("statistics", key, {str(op): f for op, f in found.ops.items()})
         if all(isinstance(v, np.ndarray) for v in found.outputs.values()):
             self.arrays.put_arrays("outputs", self.journal.key("outputs", key), found.outputs)
         return found

@@ -1,1 +1,38 @@
-"""The command line."""
+"""The command line: ``topsideas TARGET COMMAND``. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from topsideas.errors import TopsideasError
+
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code.
+
+    0 accuracy reached, 1 not reached, 2 bad usage or input, 3 engine failure, 130 interrupted.
+
+    Args:
+        argv: The words after the program's name; those of the process by default.
+    """
+    from topsideas.cli.arguments import build_parser
+
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser(listing="--list_ops" in words).parse_args(words)
+    try:
+        from topsideas.cli.mix_precision import run
+
+        return run(args, words)
+    except TopsideasError as error:
+        print(f"topsideas: error: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("topsideas: interrupted", file=sys.stderr)  # noqa: T201
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) went away; that is no failure of ours.
+        sys.stderr.close()
+        return 0

@@ -181,7 +181,7 @@ class Edges:
             graph.outputs[index] = restored[value]
         for value, cast in restored.items():
             name, value.name = value.name, self._names.fresh(f"{value.name}_{_SUFFIX[self._low]}")
-            cast.name = name
+            cast.name, cast.shape = name, value.shape
 
     def _output_cast(self, graph: ir.Graph, value: ir.Value) -> ir.Value:
         source = value

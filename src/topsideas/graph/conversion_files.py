@@ -22,13 +22,18 @@ class _HasModel(Protocol):
 
 
 def write(conversion: _HasModel, path: Path, *, inline_limit: int = _INLINE_LIMIT) -> list[Path]:
-    """Write a converted model, complete or not at all.
+    """Write a converted model; see :func:`write_model`."""
+    return write_model(conversion.model, path, inline_limit=inline_limit)
+
+
+def write_model(model: ir.Model, path: Path, *, inline_limit: int = _INLINE_LIMIT) -> list[Path]:
+    """Write a model, complete or not at all.
 
     Weights above ``inline_limit`` bytes in total go into a second file beside ``path``, which
     must stay beside it. They are written one by one, so that at most one of them is in memory.
 
     Args:
-        conversion: What :func:`topsideas.graph.conversion.convert` returned.
+        model: The model; unchanged.
         path: The ``.onnx`` file to write; an existing file is replaced.
         inline_limit: The size in bytes up to which everything is one file.
 
@@ -36,7 +41,7 @@ def write(conversion: _HasModel, path: Path, *, inline_limit: int = _INLINE_LIMI
         The files written: the model, then its weights if they are separate.
     """
     # Serialising renames and moves tensors: work on a copy, which shares their bytes.
-    model = conversion.model.clone()
+    model = model.clone()
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:

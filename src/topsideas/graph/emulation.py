@@ -40,7 +40,15 @@ def emulated(
     copy = model.clone()
     _forget_shapes(copy.graph)
     emulate(copy.graph, low, slots, LowConstants(numerics), opset)
+    _drop_unread_weights(copy.graph)
     return copy
+
+
+def _drop_unread_weights(graph: ir.Graph) -> None:
+    """Originals of weights that are read rounded only."""
+    for name, value in list(graph.initializers.items()):
+        if not value.uses() and value not in graph.outputs and value not in graph.inputs:
+            del graph.initializers[name]
 
 
 def _forget_shapes(graph: ir.Graph) -> None:

@@ -20,9 +20,10 @@ from topsideas.precision import BF16, FP16, Precision
 # position would move it. ONNX runtimes and converters keep them in float32.
 _COORDINATES = {("", "Resize"): {1, 2}, ("", "Upsample"): {1}}
 
-# Ops that are about the float32 format itself, or keep values of their input's type in attributes.
+# Ops that are bound to the float32 format in ways that their type variables do not say.
 _FORMAT_BOUND = {
     ("", "BitCast"): "reads the bits, not the values",
+    ("", "MeanVarianceNormalization"): "its definition as a function holds float32 constants",
     ("ai.onnx.ml", "TreeEnsemble"): "its attributes hold thresholds in the type of its input",
 }
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -126,8 +127,8 @@ class Journal:
             self._path, timeout=1, isolation_level=None, check_same_thread=False
         )
         try:
-            # With exclusive locking the write-ahead log needs no shared memory, which network
-            # file systems lack; the workspace's lock keeps other runs away anyway.
+            # With exclusive locking the write-ahead log needs no memory common to processes, which
+            # network file systems lack; the workspace's lock keeps other runs away anyway.
             database.execute("PRAGMA locking_mode = EXCLUSIVE").close()
             database.execute("PRAGMA journal_mode = WAL").close()
             database.execute("PRAGMA synchronous = NORMAL").close()
@@ -141,7 +142,9 @@ class Journal:
 
     def _raise_unless_damaged(self, error: Exception) -> None:
         """Let only errors pass that a damaged file explains."""
-        if any(text in str(error) for text in _SYSTEM_FAILURES):
+        # A damaged header can make SQLite call a writable file read-only.
+        misread = "readonly" in str(error) and os.access(self._path, os.W_OK)
+        if not misread and any(text in str(error) for text in _SYSTEM_FAILURES):
             raise WorkspaceError(f"{self._path}: cannot be used: {error}; {_REMEDY}") from error
         if type(error) not in (*_ERRORS, sqlite3.OperationalError):
             raise error  # the statement is wrong, or the database was closed

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,16 @@ from topsideas.engines.emulator.selftest import check_runtime
 from topsideas.engines.emulator.sessions import Sessions
 from topsideas.engines.emulator.steps import compile_block
 from topsideas.engines.emulator.tracer import Tracer
+from topsideas.engines.options import EngineOptions
+from topsideas.errors import EngineError
+from topsideas.graph.conversion_files import write_model
 from topsideas.graph.emulation import check_expressible, emulated
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import Numerics
+from topsideas.precision import Accumulation, Numerics, Subnormals
+
+# Marks the emulator's executables, so that a plain model is not taken for one.
+STAMP = "topsideas.numerics"
 
 
 class EmulatorEngine:
@@ -99,9 +107,7 @@ class EmulatorExecutable:
 
     def save(self, path: Path) -> None:
         """Write the emulated model: float32 ONNX with explicit roundings, runs anywhere."""
-        temporary = path.with_name(path.name + ".tmp.onnx")
-        ir.save(self._stamped(), temporary, external_data=None)
-        temporary.replace(path)
+        write_model(self._stamped(), path)
 
     def dump(self, path: Path) -> None:
         """Write the emulated graph as ONNX text, weights elided."""
@@ -113,12 +119,19 @@ class EmulatorExecutable:
         It shares no executor with :meth:`run`, and its fp32 parts differ in the last bits, as
         those of any other machine do. An answer that holds only without them is not robust.
         """
-        proto = ir.to_proto(self._stamped())
-        return WholeModel.open(proto.SerializeToString())
+        return WholeModel(runtime.session(self._bytes(), fused=True))
+
+    def freeze(self) -> WholeModel:
+        """The plan as one session whose outputs equal those of :meth:`run` bit for bit."""
+        return WholeModel(runtime.session(self._bytes()))
+
+    def _bytes(self) -> bytes:
+        serialised: bytes = ir.to_proto(self._stamped()).SerializeToString()
+        return serialised
 
     def _stamped(self) -> ir.Model:
         model = self.engine.whole(self.low)
-        model.metadata_props["topsideas.numerics"] = repr(self.engine._numerics.to_json())
+        model.metadata_props[STAMP] = json.dumps(self.engine._numerics.to_json())
         return model
 
 
@@ -129,9 +142,21 @@ class WholeModel:
     session: ort.InferenceSession
 
     @classmethod
-    def open(cls, model: bytes) -> WholeModel:
-        """Open a serialised emulated model. Raises EngineError."""
-        return cls(runtime.session(model, fused=True))
+    def load(cls, path: Path) -> WholeModel:
+        """Open an executable that was saved.
+
+        Raises:
+            EngineError: The file is missing or is no executable of the emulator.
+        """
+        if not path.is_file():
+            raise EngineError(f"{path}: no such executable")
+        loaded = cls(runtime.session(str(path)))
+        if STAMP not in loaded.session.get_modelmeta().custom_metadata_map:
+            raise EngineError(
+                f"{path}: an ONNX model but no executable of the emulator; expected a file that "
+                "save_executable wrote"
+            )
+        return loaded
 
     def run(self, feeds: Arrays) -> dict[str, Any]:
         """The outputs by name. Raises EngineError."""
@@ -148,3 +173,31 @@ def _listing(model: ir.Model) -> str:
     for tensor in proto.graph.initializer:
         tensor.ClearField("raw_data")
     return str(onnx.printer.to_text(proto))
+
+
+def open_emulator(model: Model, options: EngineOptions) -> EmulatorEngine:
+    """Open the emulator; its compile options are ``subnormals`` and ``accumulation``.
+
+    Raises:
+        EngineError: An option is unknown, or the model or the runtime does not fit.
+    """
+    return EmulatorEngine(model, emulator_numerics(options), threads=options.threads)
+
+
+def emulator_numerics(options: EngineOptions) -> Numerics:
+    """The numerics with the emulator's own compile options applied. Raises EngineError."""
+    numerics = options.numerics
+    # A resource mode distributes work over a card: it changes no value that is emulated.
+    own = {k: v for k, v in options.merged().items() if k != "resource_mode"}
+    known: dict[str, type[Enum]] = {"subnormals": Subnormals, "accumulation": Accumulation}
+    for key, value in own.items():
+        if key not in known:
+            raise EngineError(
+                f"compile option {key!r} is unknown to the emulator; expected one of "
+                f"{', '.join(known)}"
+            )
+        allowed = [member.value for member in known[key]]
+        if value not in allowed:
+            raise EngineError(f"compile option {key!r} is {value!r}; expected one of {allowed}")
+        numerics = replace(numerics, **{key: known[key](value)})
+    return numerics

@@ -14,12 +14,12 @@ _PROVIDERS = ["CPUExecutionProvider"]
 
 
 def session(
-    model: bytes, weights: Mapping[str, np.ndarray] | None = None, *, fused: bool = False
+    model: bytes | str, weights: Mapping[str, np.ndarray] | None = None, *, fused: bool = False
 ) -> ort.InferenceSession:
     """Open a session.
 
     Args:
-        model: A serialised ``ModelProto``.
+        model: A serialised ``ModelProto``, or the path of one.
         weights: Values for initializers that ``model`` declares as external data.
         fused: Let the runtime fold constants and fuse neighbours in fp32, as deployments do;
             otherwise the graph runs exactly as it is written, one kernel per op.

@@ -1,0 +1,80 @@
+"""What a run leaves behind for deployment and for inspection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from topsideas.engines.base import Engine
+from topsideas.graph.conversion import convert
+from topsideas.graph.conversion_files import write_model
+from topsideas.graph.gates import check_export
+from topsideas.graph.loading import Model
+from topsideas.plan import PrecisionPlan
+from topsideas.precision import Numerics
+
+
+class Place(Protocol):
+    """A folder that remembers which files are the tool's."""
+
+    def path(self, name: str) -> Path:
+        """Where an artefact of that name belongs."""
+        ...
+
+
+def save_executables(
+    engine: Engine, model: Model, plan: PrecisionPlan, place: Place
+) -> dict[str, str]:
+    """Save the compiled artefacts of the plan's run and of the fp32 run, with their listings.
+
+    Returns:
+        Paths by role: ``fp16_executable``, ``fp16_hlir``, ``fp32_executable``, ``fp32_hlir``.
+    """
+    files: dict[str, str] = {}
+    for prefix, kept in (("fp16", plan), ("fp32", PrecisionPlan(model.candidates))):
+        executable = engine.compile(kept)
+        saved = _claimed(place, f"{prefix}.executable")
+        executable.save(saved)
+        dump = place.path(f"irdump/tops_ir_dump_{prefix}.log")
+        executable.dump(dump)
+        files |= {f"{prefix}_executable": str(saved), f"{prefix}_hlir": str(dump)}
+    return files
+
+
+def save_deploy_model(
+    model: Model, plan: PrecisionPlan, numerics: Numerics, place: Place
+) -> tuple[Path, list[str]]:
+    """:func:`export_deploy_model` as ``deploy.onnx`` in a workspace; returns its path too."""
+    path = _claimed(place, "deploy.onnx")
+    return path, export_deploy_model(model, plan, numerics, path)
+
+
+def save_inlined_model(model: Model, place: Place) -> Path:
+    """Write the model that op ids index when local functions had to be inlined."""
+    path = _claimed(place, "inlined.onnx")
+    write_model(model.graph_model, path)
+    return path
+
+
+def export_deploy_model(
+    model: Model, plan: PrecisionPlan, numerics: Numerics, path: Path
+) -> list[str]:
+    """Write the strongly typed mixed-precision ONNX model and prove that it loads.
+
+    Returns:
+        Lines the user should read.
+
+    Raises:
+        EngineError: The low format cannot be expressed, or a runtime refuses the model.
+        ModelError: The result is not valid ONNX.
+    """
+    conversion = convert(model, plan, numerics)
+    write_model(conversion.model, path)
+    check_export(path)
+    return [f"deploy model: {conversion.casts} casts", *conversion.warnings]
+
+
+def _claimed(place: Place, name: str) -> Path:
+    """The path of a model; large weights go into a second file beside it."""
+    place.path(f"{name}.data")
+    return place.path(name)

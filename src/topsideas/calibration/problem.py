@@ -1,0 +1,126 @@
+"""One model, its samples, an engine and a rule: what every use case works on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import topsideas
+from topsideas.calibration.auto import AutoSearch, SearchResult
+from topsideas.calibration.journal import Journal, Store
+from topsideas.calibration.judge import Judge
+from topsideas.calibration.manual import ArrayStore, SampleStatistics, StatisticsRun
+from topsideas.calibration.progress import Progress
+from topsideas.calibration.references import References, SampleSource
+from topsideas.calibration.settings import Settings
+from topsideas.engines.base import Engine
+from topsideas.graph.loading import Model
+from topsideas.plan import PrecisionPlan
+from topsideas.precision import Precision
+from topsideas.samples.shapes import ShapeBounds
+from topsideas.stats.calc import Thresholds
+from topsideas.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a search or a comparison is about. Made by :func:`make_problem`."""
+
+    model: Model
+    engine: Engine
+    precision: Precision
+    settings: Settings
+    references: References
+    held: References | None
+    journal: Journal
+
+    def search(self, progress: Progress) -> SearchResult:
+        """Find the ops to keep. Raises BaselineError, EngineError, ValidatorError."""
+        return AutoSearch(
+            self.engine,
+            self.model.candidates,
+            self.precision,
+            self.references,
+            self.held,
+            self.settings,
+            self.journal,
+            progress,
+        ).run()
+
+    def verdict(self, plan: PrecisionPlan) -> Verdict:
+        """Judge a plan on every sample. Raises ValidatorError."""
+        return Judge(self.engine, self.references, self.settings).full_margin(plan.kept)
+
+    def statistics(
+        self,
+        plan: PrecisionPlan,
+        mode: str,
+        thresholds: Thresholds,
+        arrays: ArrayStore,
+        progress: Progress,
+    ) -> list[SampleStatistics]:
+        """Compare the fp32 run with the plan's, sample by sample. Raises EngineError.
+
+        Args:
+            plan: The ops kept in fp32.
+            mode: ``CALC``, ``RAW``, or ``OFF`` for the whole-network comparison only.
+            thresholds: What CALC counts.
+            arrays: Keeps tensors between steps.
+            progress: Shown to the user.
+        """
+        return StatisticsRun(
+            self.engine,
+            self.model.candidates,
+            self.references,
+            mode,
+            thresholds,
+            self.settings.criterion,
+            self.journal,
+            arrays,
+            progress,
+        ).run(plan)
+
+
+def make_problem(
+    model: Model,
+    engine: Engine,
+    precision: Precision,
+    sources: Sequence[SampleSource],
+    held: Sequence[SampleSource],
+    settings: Settings,
+    store: Store,
+    bounds: ShapeBounds | None = None,
+) -> Problem:
+    """Read every sample once, so that a bad one is found before anything runs.
+
+    Raises:
+        SampleError: A sample is damaged, does not fit the model, or lies outside ``bounds``.
+    """
+
+    def fp32(inputs: dict[str, Any]) -> dict[str, Any]:
+        return engine.compile(PrecisionPlan(model.candidates)).run(inputs)
+
+    digests = {str(source.id): _checked(source, bounds) for source in (*sources, *held)}
+    about = {
+        "model": model.digest,
+        "engine": engine.identity().to_json(),
+        "samples": {str(s.id): digests[str(s.id)] for s in sources},
+        "version": topsideas.__version__,
+    }
+    return Problem(
+        model=model,
+        engine=engine,
+        precision=precision,
+        settings=settings,
+        references=References(sources, fp32),
+        held=References(held, fp32) if held else None,
+        journal=Journal(store, about, settings.judging()),
+    )
+
+
+def _checked(source: SampleSource, bounds: ShapeBounds | None) -> list[str | None]:
+    sample = source.load()
+    if bounds is not None:
+        bounds.check(sample)
+    return [sample.inputs_digest, sample.golden_digest]

@@ -1,0 +1,109 @@
+"""Which ops the user means: ids, names, files of them, types."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from topsideas.errors import PlanError
+from topsideas.graph.loading import Model
+
+_MAX_FILE_BYTES = 64 << 20
+
+
+def select_ops(model: Model, tokens: Iterable[str | int]) -> frozenset[int]:
+    """Ids for ``--fp32_nodes``: each token an id, a node's name, or ``@file`` of those.
+
+    A file holds ids or names, one per line, or is a JSON list, or a report of this tool.
+
+    Raises:
+        PlanError: A token names no op, or a name that several ops bear.
+    """
+    found: set[int] = set()
+    for token in tokens:
+        if isinstance(token, str) and token.startswith("@"):
+            found |= {_one(model, t) for t in _read_file(Path(token[1:]))}
+        else:
+            found.add(_one(model, token))
+    return frozenset(found)
+
+
+def select_shown(
+    model: Model,
+    id_filter: Sequence[int] | None,
+    id_bypass: Sequence[int] | None,
+    type_filter: Sequence[str] | None,
+    type_bypass: Sequence[str] | None,
+) -> frozenset[int]:
+    """Ids whose statistics are wanted. At most one of the four is given.
+
+    Raises:
+        PlanError: An id or a type is not in the model.
+    """
+    for given in (id_filter, id_bypass):
+        select_ops(model, given or ())
+    types = {op.type for op in model.ops}
+    for wanted in (*(type_filter or ()), *(type_bypass or ())):
+        if wanted not in types:
+            raise PlanError(f"the model has no op of type {wanted!r}{_near(wanted, types)}")
+    return frozenset(
+        op.id
+        for op in model.ops
+        if (id_filter is None or op.id in id_filter)
+        and (id_bypass is None or op.id not in id_bypass)
+        and (type_filter is None or op.type in type_filter)
+        and (type_bypass is None or op.type not in type_bypass)
+    )
+
+
+def _one(model: Model, token: str | int) -> int:
+    text = str(token)
+    if text.isascii() and text.lstrip("-").isdigit():
+        return _checked_id(model, int(text))
+    named = [op.id for op in model.ops if op.name == text]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        raise PlanError(f"{len(named)} ops are named {text!r}: ids {named[:10]}; give the id")
+    names = {op.name for op in model.ops if op.name}
+    raise PlanError(f"no op has the id or name {text!r}{_near(text, names)}; see --list_ops")
+
+
+def _checked_id(model: Model, number: int) -> int:
+    if not 0 <= number < len(model.ops):
+        raise PlanError(
+            f"op id {number} is not in the model; expected 0 to {len(model.ops) - 1}, "
+            "see --list_ops"
+        )
+    return number
+
+
+def _near(wanted: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(wanted, list(known), n=3)
+    return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+
+
+def _read_file(path: Path) -> list[str | int]:
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise PlanError(f"{path}: over {_MAX_FILE_BYTES >> 20} MB; expected a list of op ids")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PlanError(f"cannot read op ids from {path}: {error}") from error
+    if text.lstrip()[:1] not in ("[", "{"):
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    return _read_json(path, text)
+
+
+def _read_json(path: Path, text: str) -> list[str | int]:
+    try:
+        data = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise PlanError(f"{path}: not valid JSON: {error}") from error
+    ids = data.get("fp32_nodes") if isinstance(data, dict) else data
+    plain = isinstance(ids, list) and all(type(i) in (int, str) for i in ids)
+    if not plain or not isinstance(ids, list):
+        raise PlanError(f"{path}: expected a list of ids or names, or a report with 'fp32_nodes'")
+    return ids

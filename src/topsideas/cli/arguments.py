@@ -1,0 +1,292 @@
+"""Every flag, with its group, default and help. Imports nothing heavy: ``--help`` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from rich_argparse import RawDescriptionRichHelpFormatter
+
+from topsideas import __version__
+from topsideas.engines.registry import AUTO, ENGINES
+
+_EPILOG = """\
+examples:
+  find the ops that must stay fp32, then write the model to deploy:
+    topsideas {target} mix_precision --input_onnx m.onnx --sample_dir samples \\
+        --workspace ws --output_json result.json --finalize
+  look for yourself, step by step:
+    topsideas {target} mix_precision --manual --input_onnx m.onnx \\
+        --sample_dir samples --workspace ws --mode CALC --fp32_nodes 62 63
+
+exit codes: 0 accuracy reached, 1 not reached, 2 bad usage or input,
+            3 engine failure, 130 interrupted (the best plan so far is kept)
+"""
+
+_TARGETS = {
+    "gcu": ("Enflame GCU: values beyond the fp16 range saturate", "saturate"),
+    "onnx": ("any ONNX target: values beyond the fp16 range become infinite (IEEE)", "inf"),
+}
+
+
+def build_parser(*, listing: bool = False) -> argparse.ArgumentParser:
+    """The parser of ``topsideas``; to list a model's ops, it needs no samples and workspace."""
+    parser = argparse.ArgumentParser(
+        prog="topsideas",
+        description="Finds the ops of an ONNX model that must stay in fp32, shows the evidence, "
+        "and writes the verified mixed-precision model.",
+        formatter_class=RawDescriptionRichHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"topsideas {__version__}")
+    targets = parser.add_subparsers(dest="target", required=True, metavar="TARGET")
+    for target, (summary, overflow) in _TARGETS.items():
+        commands = targets.add_parser(
+            target, help=summary, description=summary, formatter_class=parser.formatter_class
+        ).add_subparsers(dest="command", required=True, metavar="COMMAND")
+        _add_mix_precision(commands, target, overflow, listing=listing)
+    return parser
+
+
+def _add_mix_precision(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    target: str,
+    overflow: str,
+    *,
+    listing: bool,
+) -> None:
+    parser = commands.add_parser(
+        "mix_precision",
+        help="find, check and deploy the ops that must compute in fp32",
+        description="Finds which ops must compute in fp32 so that the outputs are acceptable. "
+        "Auto mode (default) searches; --manual compares an fp32 run with a low-precision run "
+        "op by op and leaves the choice to you.",
+        epilog=_EPILOG.format(target=target),
+        formatter_class=RawDescriptionRichHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_general(parser, listing=listing)
+    _add_compile(parser.add_argument_group("Compile Arguments"), overflow)
+    _add_run(parser.add_argument_group("Run Arguments"))
+    _add_search(parser.add_argument_group("Search Arguments"))
+    _add_statistic(parser.add_argument_group("Statistic Arguments"))
+
+
+def _add_general(parser: argparse.ArgumentParser, *, listing: bool) -> None:
+    add = parser.add_argument
+    add("--manual", action="store_true", help="manual mode instead of auto mode")
+    add("--input_onnx", required=True, metavar="PATH", help="the fp32 model")
+    add(
+        "--sample_dir",
+        required=not listing,
+        metavar="DIR",
+        help="folder of sample{id}_inputs.npz and, for the golden "
+        "outputs, sample{id}_outputs.npz; keys are the model's input and output names",
+    )
+    add(
+        "--workspace",
+        required=not listing,
+        metavar="DIR",
+        help="folder for intermediate results and the cache between "
+        "runs; one per model and compile options",
+    )
+    add(
+        "--clean",
+        action="store_true",
+        help="empty the workspace first (only what this tool wrote there)",
+    )
+    add("--output_json", metavar="PATH", help="write the report here")
+    add(
+        "--fp32_nodes",
+        nargs="*",
+        default=[],
+        metavar="OP",
+        help="ops that compute in fp32: ids, "
+        "names, or @file of those (a report will do). In auto mode: ops that must stay in fp32",
+    )
+    add("--finalize", action="store_true", help="write the model to deploy; op statistics are off")
+    add(
+        "--list_ops",
+        action="store_true",
+        help="print every op with its id, path, name, type, "
+        "output shapes, and whether it is a candidate or why it is pinned; then stop",
+    )
+    add("--quiet", action="store_true", help="print the verdict and errors only")
+    add("-v", "--verbose", action="count", default=0, help="print more: -v all ops, -vv logs")
+
+
+def _add_compile(group: argparse._ArgumentGroup, overflow: str) -> None:
+    add = group.add_argument
+    add(
+        "--engine",
+        default=AUTO,
+        choices=(AUTO, *ENGINES),
+        help="what runs the model (default: %(default)s)",
+    )
+    add(
+        "--precision",
+        choices=("fp16", "bf16"),
+        default="fp16",
+        help="the low precision (default: %(default)s)",
+    )
+    add(
+        "--overflow",
+        choices=("inf", "saturate"),
+        default=overflow,
+        help="what a value beyond the low format becomes (default of this target: %(default)s)",
+    )
+    add(
+        "--compile_options",
+        default="{}",
+        metavar="JSON",
+        help="the engine's compile options, "
+        "JSON text or @file.json; the emulator knows subnormals: keep|flush and accumulation: "
+        "fp32|low (default: {})",
+    )
+    add(
+        "--resource_mode",
+        metavar="MODE",
+        help="engine compile option (1c4s, 1c12s, ...), overrides the key in --compile_options",
+    )
+    add(
+        "--min_shapes",
+        nargs="*",
+        metavar="NAME:SHAPE",
+        help="smallest input shapes, like input1:[1,3,224,224]",
+    )
+    add(
+        "--max_shapes",
+        nargs="*",
+        metavar="NAME:SHAPE",
+        help="largest input shapes, like input1:[8,3,224,224]",
+    )
+
+
+def _add_run(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--device", type=int, default=0, metavar="ID", help="device (card) id (default: 0)")
+    add(
+        "--cluster",
+        type=int,
+        nargs="*",
+        default=[-1],
+        metavar="ID",
+        help="cluster ids (default: -1, all)",
+    )
+    add(
+        "--threads",
+        type=_positive,
+        metavar="N",
+        help="samples judged side by side (default: one per processor)",
+    )
+
+
+def _add_search(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--max_evaluations",
+        type=_positive,
+        metavar="N",
+        help="judge at most so many plans; the best valid one is returned",
+    )
+    add(
+        "--time_limit",
+        type=_seconds,
+        metavar="SECONDS",
+        help="search at most so long; the best valid plan is returned",
+    )
+    add(
+        "--margin",
+        type=float,
+        default=1.0,
+        metavar="M",
+        help="worst share of the tolerance that "
+        "the answer may use; 0.8 leaves a fifth of it to the device (default: 1.0)",
+    )
+    add(
+        "--val_func",
+        metavar="FILE.py:NAME",
+        help="a function (reference, outputs) -> bool that "
+        "replaces the tolerance; both are lists of arrays in the model's output order",
+    )
+    add(
+        "--val_scope",
+        choices=("sample", "dataset"),
+        default="sample",
+        help="call val_func per "
+        "sample, or once with the lists of all samples (default: %(default)s)",
+    )
+    add(
+        "--holdout",
+        type=_count,
+        default=0,
+        metavar="K",
+        help="keep the last K samples out of "
+        "the search and only check its answer on them (default: 0)",
+    )
+
+
+def _add_statistic(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--mode",
+        choices=("RAW", "CALC"),
+        default="CALC",
+        help="CALC: per-op ratios and NaN of "
+        "both runs; RAW: element data compared between the runs (default: %(default)s)",
+    )
+    add("--rtol", type=float, default=1e-2, help="relative tolerance (default: 1e-2)")
+    add("--atol", type=float, default=1e-2, help="absolute tolerance (default: 1e-2)")
+    add(
+        "--ntol",
+        type=float,
+        default=0.0,
+        help="share of elements that may miss the tolerance, 0.01 means 1%% (default: 0)",
+    )
+    add(
+        "--cos_sim",
+        type=float,
+        metavar="MIN",
+        help="judge by cosine similarity of at least this instead of the tolerance",
+    )
+    add(
+        "--le_value_thres",
+        type=float,
+        default=2.0**-14,
+        metavar="X",
+        help="CALC: count elements "
+        "with |x| <= X (default: 6.103515625e-05, the smallest normal fp16)",
+    )
+    add(
+        "--ge_value_thres",
+        type=float,
+        default=65504.0,
+        metavar="X",
+        help="CALC: count elements with |x| >= X (default: 65504, the largest fp16)",
+    )
+    only = group.add_mutually_exclusive_group().add_argument
+    only("--op_id_filter", type=int, nargs="*", metavar="ID", help="statistics of these ids only")
+    only("--op_id_bypass", type=int, nargs="*", metavar="ID", help="no statistics of these ids")
+    only("--op_type_filter", nargs="*", metavar="TYPE", help="statistics of these types only")
+    only("--op_type_bypass", nargs="*", metavar="TYPE", help="no statistics of these types")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 1")
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not (math.isfinite(number) and number > 0):
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of seconds above 0")
+    return number

@@ -1,0 +1,232 @@
+"""``topsideas TARGET mix_precision``: from arguments to a report and an exit code."""
+
+from __future__ import annotations
+
+import logging
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from topsideas.calibration.artefacts import (
+    save_deploy_model,
+    save_executables,
+    save_inlined_model,
+)
+from topsideas.calibration.auto import SearchResult
+from topsideas.calibration.manual import SampleStatistics
+from topsideas.calibration.problem import Problem, make_problem
+from topsideas.calibration.selection import select_ops, select_shown
+from topsideas.cli import EXIT_INTERRUPTED
+from topsideas.cli.listing import list_ops
+from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
+from topsideas.cli.progress import progress_for
+from topsideas.cli.words import next_command
+from topsideas.engines.registry import choose, open_engine
+from topsideas.graph.loading import Model, load_model
+from topsideas.plan import PrecisionPlan
+from topsideas.report.console import show
+from topsideas.report.document import document, write_json
+from topsideas.samples.npz import SampleFolder, scan_folder
+from topsideas.samples.sample import split_holdout
+from topsideas.samples.signature import signature_of
+from topsideas.verdict import Verdict
+from topsideas.workspace.workspace import Workspace
+
+
+def run(args: Namespace, words: Sequence[str]) -> int:
+    """Run the command.
+
+    Args:
+        args: Parsed arguments.
+        words: The command line as typed, for the commands suggested next.
+
+    Raises:
+        TopsideasError: Anything wrong with usage, input, workspace or engine.
+    """
+    _log_to_stderr(args.verbose)
+    model = load_model(args.input_onnx)
+    if args.list_ops:
+        list_ops(model)
+        return 0
+    return _Run(args, list(words), model).execute()
+
+
+class _Run:
+    """One run of the command: what it was asked, and what it has to tell."""
+
+    def __init__(self, args: Namespace, words: list[str], model: Model) -> None:
+        self.args = args
+        self.words = words
+        self.model = model
+        self.notes: list[str] = []
+        self.kept = PrecisionPlan(select_ops(model, args.fp32_nodes))
+        self.shown = select_shown(
+            model,
+            args.op_id_filter,
+            args.op_id_bypass,
+            args.op_type_filter,
+            args.op_type_bypass,
+        )
+        self.settings = settings(args, self.kept.kept)
+        self.thresholds = thresholds(args)
+        self.options = engine_options(args)
+        self.engine_name, chosen = choose(args.engine)
+        self.notes += [chosen] if chosen else []
+
+    def execute(self) -> int:
+        samples = self._samples()
+        with Workspace.open(
+            self.args.workspace, self._fingerprint(), clean=self.args.clean
+        ) as workspace:
+            problem = self._problem(samples, workspace)
+            run = self._manual if self.args.manual else self._auto
+            report, interrupted = run(problem, workspace)
+            if self.args.output_json:
+                write_json(report, Path(self.args.output_json))
+        show(report, quiet=self.args.quiet, verbose=self.args.verbose > 0)
+        if interrupted:
+            return EXIT_INTERRUPTED
+        return 0 if report["verdict"] == "pass" else 1
+
+    def _samples(self) -> SampleFolder:
+        folder = scan_folder(self.args.sample_dir, signature_of(self.model))
+        if folder.ignored:
+            self.notes.append(
+                f"{len(folder.ignored)} files in {self.args.sample_dir} look like samples but are "
+                f"not named like them: {', '.join(folder.ignored[:3])}"
+            )
+        return folder
+
+    def _problem(self, folder: SampleFolder, workspace: Workspace) -> Problem:
+        sources, held = split_holdout(folder.files, self.args.holdout)
+        computed = [f.id for f in folder.files if f.golden_path is None]
+        if computed:
+            self.notes.append(
+                f"golden outputs of {_ids(computed)} are missing: computed in fp32 on the CPU"
+            )
+        problem = make_problem(
+            self.model,
+            open_engine(self.engine_name, self.model, self.options),
+            self.options.numerics.precision,
+            sources,
+            held,
+            self.settings,
+            workspace,
+            shape_bounds_of(self.args, self.model),
+        )
+        identity = problem.engine.identity()
+        if identity.evidence == "emulated":
+            self.notes.append("evidence is emulated; nothing was measured on a device")
+        self._note_unused(identity.name)
+        return problem
+
+    def _note_unused(self, engine: str) -> None:
+        args = self.args
+        asked = {"--device": args.device != 0, "--cluster": args.cluster != [-1]}
+        asked["--resource_mode"] = args.resource_mode is not None
+        unused = [flag for flag, given in asked.items() if given]
+        if engine == "emulator" and unused:
+            self.notes.append(f"the emulator has no device: {', '.join(unused)} recorded only")
+
+    def _manual(self, problem: Problem, workspace: Workspace) -> tuple[dict[str, Any], bool]:
+        mode = "OFF" if self.args.finalize else self.args.mode
+        with progress_for(self.args) as progress:
+            statistics = problem.statistics(self.kept, mode, self.thresholds, workspace, progress)
+            verdict = self._manual_verdict(problem, statistics)
+        files = self._files(problem, workspace, self.kept)
+        return self._document(problem, self.kept, verdict, statistics, files, None), False
+
+    def _manual_verdict(self, problem: Problem, statistics: list[SampleStatistics]) -> Verdict:
+        """From the comparison with the golden outputs, unless the user has an own rule."""
+        if self.settings.validator is not None:
+            return problem.verdict(self.kept)
+        margins = [
+            (pairs["fp16_golden"].margin, sample.sample, name)
+            for sample in statistics
+            for name, pairs in sample.outputs.items()
+        ]
+        worst, sample, output = max(margins, key=lambda m: m[0])
+        return Verdict(worst <= self.settings.bound, worst, sample, output)
+
+    def _auto(self, problem: Problem, workspace: Workspace) -> tuple[dict[str, Any], bool]:
+        with progress_for(self.args) as progress:
+            found = problem.search(progress)
+            mode = "OFF" if self.args.finalize or found.stopped else "CALC"
+            statistics = problem.statistics(found.plan, mode, self.thresholds, workspace, progress)
+        files = self._files(problem, workspace, found.plan)
+        verdict = _overall(found)
+        report = self._document(problem, found.plan, verdict, statistics, files, found)
+        return report, found.stopped == "interrupted"
+
+    def _files(
+        self, problem: Problem, workspace: Workspace, plan: PrecisionPlan
+    ) -> dict[str, str]:
+        files = save_executables(problem.engine, self.model, plan, workspace)
+        if self.model.inlined:
+            files["inlined_model"] = str(save_inlined_model(self.model, workspace))
+            self.notes.append("local functions were inlined; ids index the inlined model")
+        if self.args.finalize:
+            path, lines = save_deploy_model(self.model, plan, self.options.numerics, workspace)
+            files["deploy_model"] = str(path)
+            self.notes += lines
+        return files
+
+    def _document(
+        self,
+        problem: Problem,
+        plan: PrecisionPlan,
+        verdict: Verdict,
+        statistics: list[SampleStatistics],
+        files: dict[str, str],
+        found: SearchResult | None,
+    ) -> dict[str, Any]:
+        report = document(
+            mode="manual" if found is None else "auto",
+            model=self.model,
+            plan_ids=plan.ids,
+            verdict=verdict,
+            identity=problem.engine.identity(),
+            options=self._options(),
+            statistics=statistics,
+            shown_ops=self.shown,
+            output_files=files,
+            notes=self.notes,
+            next_command="",
+            search=found,
+        )
+        report["next_command"] = next_command(self.words, self.args.target, report)
+        return report
+
+    def _options(self) -> dict[str, Any]:
+        hidden = {"target", "command", "quiet", "verbose", "list_ops", "clean"}
+        asked = {k: v for k, v in vars(self.args).items() if k not in hidden}
+        return asked | {"compile_options": self.options.merged(), "command": self.words}
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """What every run in one workspace must share."""
+        return {
+            "model": self.model.digest,
+            "engine": self.engine_name,
+            **self.options.numerics.to_json(),
+            "compile_options": self.options.merged(),
+            "min_shapes": sorted(self.args.min_shapes or []),
+            "max_shapes": sorted(self.args.max_shapes or []),
+        }
+
+
+def _overall(found: SearchResult) -> Verdict:
+    """The answer's verdict; samples held out of the search can still overrule it."""
+    if found.after.passed and found.holdout is not None and not found.holdout.passed:
+        return found.holdout
+    return found.after
+
+
+def _ids(samples: list[int]) -> str:
+    shown = ", ".join(map(str, samples[:5]))
+    return f"sample{'s' if len(samples) > 1 else ''} {shown}{', ...' if len(samples) > 5 else ''}"
+
+
+def _log_to_stderr(verbose: int) -> None:
+    level = logging.DEBUG if verbose > 1 else logging.WARNING
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,108 @@
+"""From parsed arguments to the objects that the use cases take."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from topsideas.calibration.settings import Settings, Validator
+from topsideas.engines.emulator.runtime import default_threads
+from topsideas.engines.options import EngineOptions
+from topsideas.errors import UsageError
+from topsideas.graph.loading import Model
+from topsideas.precision import PRECISIONS, Numerics, Overflow
+from topsideas.samples.shapes import ShapeBounds, parse_shapes, shape_bounds
+from topsideas.samples.signature import signature_of
+from topsideas.search.oracle import Budget
+from topsideas.stats.calc import Thresholds
+from topsideas.stats.criteria import Cosine, Tolerance
+
+
+def settings(args: Namespace, must_keep: frozenset[int]) -> Settings:
+    """How plans are judged. Raises UsageError."""
+    tolerance = Tolerance(args.rtol, args.atol, args.ntol)
+    return Settings(
+        criterion=tolerance if args.cos_sim is None else Cosine(args.cos_sim),
+        validator=_validator(args.val_func, args.val_scope) if args.val_func else None,
+        bound=args.margin,
+        must_keep=must_keep,
+        budget=Budget(args.max_evaluations, args.time_limit),
+        threads=args.threads or default_threads(),
+    )
+
+
+def thresholds(args: Namespace) -> Thresholds:
+    """What CALC counts. Raises UsageError."""
+    limit = PRECISIONS[args.precision].max
+    return Thresholds(args.le_value_thres, args.ge_value_thres, limit)
+
+
+def engine_options(args: Namespace) -> EngineOptions:
+    """What is asked of the engine. Raises UsageError."""
+    return EngineOptions(
+        numerics=Numerics(PRECISIONS[args.precision], Overflow(args.overflow)),
+        compile_options=_compile_options(args.compile_options),
+        resource_mode=args.resource_mode,
+        device=args.device,
+        cluster=tuple(args.cluster),
+        threads=args.threads,
+    )
+
+
+def shape_bounds_of(args: Namespace, model: Model) -> ShapeBounds | None:
+    """The range of input shapes. Raises UsageError."""
+    low = parse_shapes(args.min_shapes or [], "--min_shapes")
+    high = parse_shapes(args.max_shapes or [], "--max_shapes")
+    return shape_bounds(low, high, signature_of(model))
+
+
+def _compile_options(text: str) -> dict[str, Any]:
+    source = "--compile_options"
+    if text.startswith("@"):
+        source = text[1:]
+        try:
+            text = Path(source).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"--compile_options: cannot read {source}: {error}") from error
+    try:
+        options = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UsageError(
+            f"{source}: not valid JSON ({error}); expected an object, or @file"
+        ) from error
+    if not isinstance(options, dict):
+        raise UsageError(f"{source}: expected a JSON object, found {type(options).__name__}")
+    return options
+
+
+def _validator(reference: str, scope: str) -> Validator:
+    file, _, name = reference.rpartition(":")
+    if not file or not name:
+        raise UsageError(f"--val_func {reference!r}: expected FILE.py:NAME")
+    function = _load_function(Path(file), name)
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return Validator(function, scope, {"file_sha256": digest, "name": name})
+
+
+def _load_function(path: Path, name: str) -> Callable[[Any, Any], bool]:
+    if not path.is_file():
+        raise UsageError(f"--val_func: no such file {path}; expected FILE.py:NAME")
+    spec = importlib.util.spec_from_file_location("topsideas_val_func", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"--val_func: {path} is not a Python file; expected FILE.py:NAME")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"--val_func: {path} fails to load: {error!r}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UsageError(f"--val_func: {path} defines no function {name!r}")
+    return function  # type: ignore[no-any-return]

@@ -1,0 +1,253 @@
+"""``AutoMixPrecision``: the Python interface of the specification, section 6."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from topsideas.calibration.auto import SearchResult
+from topsideas.calibration.journal import MemoryStore, Store
+from topsideas.calibration.problem import make_problem
+from topsideas.calibration.progress import Progress, Silent
+from topsideas.calibration.selection import select_ops
+from topsideas.calibration.settings import Settings, Validator
+from topsideas.engines.emulator.engine import EmulatorEngine, emulator_numerics
+from topsideas.engines.emulator.runtime import default_threads
+from topsideas.engines.options import EngineOptions
+from topsideas.engines.registry import choose, open_engine
+from topsideas.errors import UsageError
+from topsideas.gcu.mix_precision.py_engine import Compiled, PyEngine
+from topsideas.graph.loading import Model, load_model
+from topsideas.plan import PrecisionPlan
+from topsideas.precision import PRECISIONS, Numerics, Overflow
+from topsideas.samples.memory import Entry, samples_from_memory
+from topsideas.samples.shapes import ShapeBounds, shape_bounds
+from topsideas.samples.signature import signature_of
+from topsideas.search.oracle import Budget
+from topsideas.stats.criteria import Cosine, Tolerance
+from topsideas.workspace.workspace import Workspace
+
+Shapes = Sequence[Sequence[int]]
+
+
+class AutoMixPrecision:
+    """Finds the ops of a model that must compute in fp32, and builds the engine to deploy.
+
+    Args:
+        model: The fp32 model, or the path of one (needed for weights above 2 GB).
+        input_names: The order in which arrays and shapes are given.
+        input_shapes: A shape per input; -1 for sizes that vary.
+        min_shapes: The smallest shapes, for models with dynamic shapes; None if fixed.
+        max_shapes: The largest shapes.
+        engine: ``auto`` or an engine's name.
+        precision: ``fp16`` or ``bf16``.
+        overflow: ``saturate`` as a GCU does, or ``inf`` (IEEE).
+        compile_options: The engine's own options.
+        threads: Samples judged side by side; one per processor if None.
+        workspace: A folder that remembers verdicts between runs; none if None.
+
+    Attributes:
+        result: What the last :meth:`run` found, with all its evidence; None before.
+
+    Raises:
+        ModelError: The model is not usable.
+        UsageError: Names or shapes do not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: onnx.ModelProto | str | Path,
+        input_names: Sequence[str],
+        input_shapes: Shapes,
+        min_shapes: Shapes | None = None,
+        max_shapes: Shapes | None = None,
+        *,
+        engine: str = "auto",
+        precision: str = "fp16",
+        overflow: str = "saturate",
+        compile_options: Mapping[str, Any] | None = None,
+        threads: int | None = None,
+        workspace: str | Path | None = None,
+    ) -> None:
+        self._model = load_model(model)
+        self._signature = signature_of(self._model)
+        self._names = _checked_names(input_names, self._signature.input_names)
+        self._bounds = self._shape_bounds(input_shapes, min_shapes, max_shapes)
+        self._engine, _ = choose(engine)
+        self._options = EngineOptions(
+            numerics=Numerics(_choice(PRECISIONS, precision, "precision"), _overflow(overflow)),
+            compile_options=dict(compile_options or {}),
+            threads=threads or default_threads(),
+        )
+        self._workspace = workspace
+        self.result: SearchResult | None = None
+
+    @property
+    def model(self) -> Model:
+        """The loaded model, whose ``ops`` tell what each id is."""
+        return self._model
+
+    def run(
+        self,
+        sample_inputs: Sequence[Entry],
+        sample_outputs: Sequence[Entry | None] | None,
+        block_op_ids: Sequence[int] | None = None,
+        rtol: float = 1e-2,
+        atol: float = 1e-2,
+        val_func: Callable[[Any, Any], bool] | None = None,
+        card_id: int = 0,
+        cluster_id: int | Sequence[int] = -1,
+        resource_mode: str | None = None,
+        *,
+        ntol: float = 0.0,
+        cos_sim: float | None = None,
+        val_scope: str = "sample",
+        margin: float = 1.0,
+        max_evaluations: int | None = None,
+        time_limit: float | None = None,
+        progress: Progress | None = None,
+    ) -> list[int]:
+        """Find the ops to keep in fp32.
+
+        Args:
+            sample_inputs: One entry per sample: a list of arrays in the order of
+                ``input_names``, a dict by name, or the bare array of a single input.
+            sample_outputs: The golden outputs in the same forms, in the model's output order;
+                None computes them in fp32.
+            block_op_ids: Ids that are fp32 in any case; they are part of the answer.
+            rtol: Relative tolerance, ``|out - ref| <= atol + rtol * |ref|``.
+            atol: Absolute tolerance.
+            val_func: ``(reference, outputs) -> bool`` instead of the tolerance; both are lists
+                of arrays in the model's output order.
+            card_id: The device.
+            cluster_id: A cluster, a list of them, or -1 for all.
+            resource_mode: A compile option of the engine.
+            ntol: Share of elements that may miss the tolerance.
+            cos_sim: Judge by cosine similarity of at least this instead.
+            val_scope: ``sample`` calls ``val_func`` per sample, ``dataset`` once with the lists
+                of all samples.
+            margin: The worst share of the tolerance that the answer may use.
+            max_evaluations: Judge at most so many plans.
+            time_limit: Search at most so many seconds.
+            progress: Is told what is being done.
+
+        Returns:
+            The ids, ascending; ``[]`` if the low precision passes as it is. With a budget or
+            after Ctrl-C the best valid plan so far: see ``result.stopped``.
+
+        Raises:
+            SampleError: A sample does not fit the model.
+            BaselineError: Even in fp32 the golden outputs are missed.
+            ValidatorError: ``val_func`` raised or returned something that is not a bool.
+            EngineError: The engine fails.
+        """
+        samples = samples_from_memory(
+            sample_inputs, sample_outputs, self._signature, input_names=self._names
+        )
+        settings = Settings(
+            criterion=Tolerance(rtol, atol, ntol) if cos_sim is None else Cosine(cos_sim),
+            validator=Validator(val_func, val_scope) if val_func is not None else None,
+            bound=margin,
+            must_keep=select_ops(self._model, block_op_ids or ()),
+            budget=Budget(max_evaluations, time_limit),
+            threads=self._options.threads or 1,
+        )
+        options = self._on(card_id, cluster_id, resource_mode)
+        with ExitStack() as stack:
+            problem = make_problem(
+                self._model,
+                open_engine(self._engine, self._model, options),
+                options.numerics.precision,
+                samples,
+                (),
+                settings,
+                self._store(stack, options),
+                self._bounds,
+            )
+            self.result = problem.search(progress or Silent())
+        return self.result.plan.ids
+
+    def finalize(
+        self,
+        fp32_ids: Sequence[int],
+        card_id: int = 0,
+        cluster_id: int | Sequence[int] = -1,
+        resource_mode: str | None = None,
+    ) -> PyEngine:
+        """Build the engine for deployment with ``fp32_ids`` in fp32.
+
+        Raises:
+            PlanError: An id is not in the model.
+            EngineError: The engine fails.
+        """
+        plan = PrecisionPlan(select_ops(self._model, fp32_ids))
+        options = self._on(card_id, cluster_id, resource_mode)
+        engine = open_engine(self._engine, self._model, options)
+        assert isinstance(engine, EmulatorEngine)  # the registry has no other yet
+        executable = engine.compile(plan)
+        numerics = emulator_numerics(options)
+        return PyEngine(executable.freeze(), Compiled(self._model, plan, numerics, executable))
+
+    def _on(
+        self, card_id: int, cluster_id: int | Sequence[int], resource_mode: str | None
+    ) -> EngineOptions:
+        clusters = (cluster_id,) if isinstance(cluster_id, int) else tuple(cluster_id)
+        return replace(
+            self._options, device=card_id, cluster=clusters, resource_mode=resource_mode
+        )
+
+    def _store(self, stack: ExitStack, options: EngineOptions) -> Store:
+        if self._workspace is None:
+            return MemoryStore()
+        fingerprint = {
+            "model": self._model.digest,
+            "engine": self._engine,
+            **options.numerics.to_json(),
+            "compile_options": options.merged(),
+        }
+        return stack.enter_context(Workspace.open(self._workspace, fingerprint))
+
+    def _shape_bounds(
+        self, shapes: Shapes, low: Shapes | None, high: Shapes | None
+    ) -> ShapeBounds | None:
+        """Check all shapes against the model; a range is what samples must lie in."""
+        fixed = {n: tuple(s) for n, s in _by_name(self._names, shapes, "input_shapes").items()}
+        nominal = {n: s for n, s in fixed.items() if all(d >= 0 for d in s)}
+        shape_bounds(nominal, nominal, self._signature)
+        return shape_bounds(
+            _by_name(self._names, low, "min_shapes"),
+            _by_name(self._names, high, "max_shapes"),
+            self._signature,
+        )
+
+
+def _checked_names(names: Sequence[str], expected: list[str]) -> list[str]:
+    if isinstance(names, str) or sorted(names) != sorted(expected):
+        raise UsageError(
+            f"input_names is {names!r}; expected the model's inputs in any order: {expected}"
+        )
+    return list(names)
+
+
+def _by_name(names: list[str], shapes: Shapes | None, what: str) -> dict[str, Sequence[int]]:
+    if shapes is None:
+        return {}
+    if len(shapes) != len(names):
+        raise UsageError(f"{what} has {len(shapes)} shapes; expected one per input: {names}")
+    return dict(zip(names, shapes, strict=True))
+
+
+def _choice(known: Mapping[str, Any], name: str, what: str) -> Any:
+    if name not in known:
+        raise UsageError(f"{what}={name!r}; expected one of {sorted(known)}")
+    return known[name]
+
+
+def _overflow(name: str) -> Overflow:
+    chosen: Overflow = _choice({o.value: o for o in Overflow}, name, "overflow")
+    return chosen

@@ -1,0 +1,219 @@
+"""The report on a terminal: what matters first. Shows what the JSON holds and computes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from topsideas.report.text import count, number, printable, share
+
+Json = dict[str, Any]
+
+# Rows shown unless all are asked for.
+_ROWS = 15
+
+
+def show(report: Json, *, quiet: bool = False, verbose: bool = False) -> None:
+    """Print a report to standard output.
+
+    Args:
+        report: What :func:`topsideas.report.document.document` made, or a file of it.
+        quiet: The verdict line only.
+        verbose: All ops, not the worst ones only.
+    """
+    console = Console(highlight=False)
+    console.print(_headline(report))
+    if quiet:
+        return
+    _network(console, report)
+    if report["fp32_nodes"]:
+        _kept(console, report)
+    if report["op_statistic"]:
+        _ops(console, report, verbose=verbose)
+    _closing(console, report)
+
+
+def _headline(report: Json) -> Text:
+    passed = report["verdict"] == "pass"
+    kept = report["fp32_nodes"]
+    line = Text("PASS" if passed else "FAIL", style="bold green" if passed else "bold red")
+    plural = "s" if len(kept) > 1 else ""
+    what = f"{len(kept)} op{plural} in fp32" if kept else "all candidate ops in low precision"
+    line.append(f"  {what}", style="default not bold")
+    if report["margin"] is not None:
+        line.append(f", margin {number(report['margin'])} (at most 1)", style="default not bold")
+    elif report["decided_by"]["note"]:
+        line.append(f", {printable(report['decided_by']['note'])}", style="default not bold")
+    if not passed and report["decided_by"]["sample"] is not None:
+        line.append(
+            f", worst in sample {report['decided_by']['sample']}", style="default not bold"
+        )
+    return line
+
+
+def _network(console: Console, report: Json) -> None:
+    """The three comparisons, the worst sample of each."""
+    table = _table("output", "compared", "result", "margin", "elements out", "cosine", "sample")
+    names = list(report["model_outputs"][0]) if report["model_outputs"] else []
+    for name in names:
+        for pair in ("fp16_golden", "fp32_golden", "fp16_fp32"):
+            rows = [
+                (sample[name][pair], number_of)
+                for sample, number_of in zip(
+                    report["model_outputs"], report["samples"], strict=True
+                )
+            ]
+            worst, sample = max(rows, key=lambda row: _badness(row[0]))
+            table.add_row(
+                Text(printable(name)),
+                pair.replace("_", " vs "),
+                _result(worst["result"]),
+                number(worst["margin"], "not finite"),
+                count(worst["exceed_tol_count"], worst["element_count"]),
+                number(worst["cos_sim_value"]),
+                str(sample),
+            )
+    console.print()
+    console.print(f"whole network, worst of {len(report['samples'])} samples", style="bold")
+    console.print(table)
+
+
+def _badness(comparison: Json) -> float:
+    margin = comparison["margin"]
+    return float("inf") if margin is None else float(margin)
+
+
+def _kept(console: Console, report: Json) -> None:
+    table = _table("id", "type", "name", "why it stays in fp32")
+    for op in report["fp32_ops"]:
+        table.add_row(
+            str(op["id"]), Text(op["type"]), Text(printable(op["name"] or op["path"])), _why(op)
+        )
+    console.print()
+    console.print("ops in fp32", style="bold")
+    console.print(table)
+
+
+def _why(op: Json) -> str:
+    witness = op.get("witness")
+    if witness is None:
+        return "asked for"
+    overflow = "overflows; " if op["overflows"] else ""
+    margin = number(witness["margin"], witness["note"] or "the rule says no")
+    return f"{overflow}without it sample {witness['sample']} fails: {margin}"
+
+
+def _ops(console: Console, report: Json, *, verbose: bool) -> None:
+    """One row per op over all samples: overflow and NaN first, then the worst."""
+    rows = sorted(_op_rows(report), key=lambda row: row["order"])
+    marked = [row for row in rows if row["marks"]]
+    shown = rows if verbose else marked[:_ROWS]
+    table = _table("id", "type", "name", "what", *_headings(report))
+    for row in shown:
+        cells = (Text(printable(str(c))) for c in (row["id"], row["type"], row["name"]))
+        table.add_row(*cells, Text(", ".join(row["marks"]), style="red"), *row["figures"])
+    console.print()
+    if marked or verbose:
+        title = f"ops that overflow, hold NaN or fail: {len(marked)}, {len(shown)} shown"
+        console.print(title, style="bold")
+        console.print(table)
+    else:
+        console.print(f"none of {len(rows)} ops overflows, holds NaN or fails")
+
+
+def _headings(report: Json) -> list[str]:
+    calc = report["options"]["mode"] == "CALC"
+    return ["clip fp16", "ge fp16", "ge fp32"] if calc else ["out", "cosine", "norm rel"]
+
+
+def _op_rows(report: Json) -> list[Json]:
+    merged: dict[int, list[Json]] = {}
+    for sample in report["op_statistic"]:
+        for op in sample.values():
+            merged.setdefault(op["id"], []).append(op)
+    rows = [_calc_row, _raw_row][report["options"]["mode"] == "RAW"]
+    return [rows(samples) for samples in merged.values()]
+
+
+def _calc_row(samples: list[Json]) -> Json:
+    outputs = [o for op in samples for o in op["outputs"]]
+    clip = _most(outputs, "fp16_clip_ratio")
+    read = max((op.get("fp16_input_clip_ratio") or 0.0 for op in samples), default=0.0)
+    nan = any(o.get("fp16_check_nan") for o in outputs)
+    marks = ["overflow"] * (clip > 0) + [f"overflow on read ({share(read)})"] * (read > 0)
+    marks += ["NaN"] * nan
+    figures = [share(clip), share(_most(outputs, "fp16_ge_ratio"))]
+    figures.append(share(_most(outputs, "fp32_ge_ratio")))
+    return _row(samples[0], marks, figures, order=(-nan, -max(clip, read)))
+
+
+def _raw_row(samples: list[Json]) -> Json:
+    outputs = [o for op in samples for o in op["outputs"]]
+    failed = any(o.get("numpy_allclose") == "fail" for o in outputs)
+    nan = any(o.get("fp16_nan_count") for o in outputs)
+    inf = any(o.get("fp16_inf_count") for o in outputs)
+    marks = ["NaN"] * nan + ["infinite"] * inf + ["fail"] * failed
+    out = sum(o["exceed_tol_count"] for o in outputs)
+    cosines = [o["cos_sim_value"] for o in outputs if o["cos_sim_value"] is not None]
+    norms = [o["norm_rel"] for o in outputs if o["norm_rel"] is not None]
+    furthest = max(norms, key=lambda n: abs(n - 1), default=None)
+    elements = sum(o["fp16_element_count"] for o in outputs)
+    figures = [count(out, elements), number(min(cosines, default=None)), number(furthest)]
+    worst = out / elements if elements else 0.0
+    return _row(samples[0], marks, figures, order=(-nan, -inf, -worst))
+
+
+def _row(op: Json, marks: list[str], figures: list[str], order: tuple[float, ...]) -> Json:
+    return {
+        "id": op["id"],
+        "type": op["type"],
+        "name": op["name"] or op["path"],
+        "marks": marks,
+        "figures": figures,
+        "order": (*order, op["id"]),
+    }
+
+
+def _most(outputs: list[Json], key: str) -> float:
+    return max((o.get(key) or 0.0 for o in outputs), default=0.0)
+
+
+def _closing(console: Console, report: Json) -> None:
+    console.print()
+    search = report.get("search")
+    if search is not None:
+        console.print(_search_line(search))
+    for note in report["notes"]:
+        console.print(Text(f"note: {printable(note)}"))
+    for role, path in report["output_files"].items():
+        console.print(Text(f"{role}: {printable(path)}"), soft_wrap=True)
+    if report["next_command"]:
+        console.print()
+        console.print("next:", style="bold")
+        console.print(Text(f"  {printable(report['next_command'])}"), soft_wrap=True)
+
+
+def _search_line(search: Json) -> str:
+    proof = "1-minimal: each op was shown to be needed" if search["one_minimal"] else "not minimal"
+    stopped = f" ({search['stopped']})" if search["stopped"] else ""
+    before = number(search["before"]["margin"], search["before"]["note"] or "none")
+    return (
+        f"search: margin {before} with all ops low, {search['evaluations']} evaluations, "
+        f"{search['seconds']:.1f} s, {proof}{stopped}"
+    )
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading in headings:
+        right = heading not in ("type", "name", "what", "output", "compared", "result")
+        right &= not heading.startswith("why")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+    return table
+
+
+def _result(result: str) -> Text:
+    return Text(result, style="green" if result == "pass" else "red")

@@ -1,0 +1,188 @@
+"""The JSON report: section 5 of the specification, with the added keys."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import topsideas
+from topsideas.calibration.auto import SearchResult
+from topsideas.calibration.manual import SampleStatistics
+from topsideas.engines.base import Identity
+from topsideas.errors import UsageError
+from topsideas.graph.loading import Model
+from topsideas.graph.ops import Op
+from topsideas.stats.criteria import Comparison
+from topsideas.verdict import Verdict
+
+SCHEMA_VERSION = 1
+
+Json = dict[str, Any]
+
+
+def document(
+    *,
+    mode: str,
+    model: Model,
+    plan_ids: Sequence[int],
+    verdict: Verdict,
+    identity: Identity,
+    options: Mapping[str, Any],
+    statistics: Sequence[SampleStatistics],
+    shown_ops: Collection[int],
+    output_files: Mapping[str, str],
+    notes: Sequence[str],
+    next_command: str,
+    search: SearchResult | None = None,
+) -> Json:
+    """Everything a run has to say, as strict JSON.
+
+    Args:
+        mode: ``auto`` or ``manual``.
+        model: The model.
+        plan_ids: The ops kept in fp32.
+        verdict: The verdict on the plan.
+        identity: The engine.
+        options: What the run was asked for.
+        statistics: Per sample; without ops when statistics were off.
+        shown_ops: Ids that pass the filters.
+        output_files: Files written, by role.
+        notes: Lines the user should read.
+        next_command: What to run next.
+        search: What auto mode found.
+    """
+    ops = {op.id: op for op in model.ops}
+    result = {
+        "schema_version": SCHEMA_VERSION,
+        "topsideas_version": topsideas.__version__,
+        "mode": mode,
+        "verdict": "pass" if verdict.passed else "fail",
+        **_verdict_fields(verdict),
+        "fp32_nodes": sorted(plan_ids),
+        "fp32_ops": [_op(ops[i], search) for i in sorted(plan_ids)],
+        "engine": identity.to_json(),
+        "model": _model(model),
+        "options": dict(options),
+        "notes": list(notes),
+        "next_command": next_command,
+        "output_files": dict(output_files),
+        "model_outputs": [_outputs(s) for s in statistics],
+        "op_statistic": [_ops(s, ops, shown_ops) for s in statistics if s.ops],
+        "samples": [s.sample for s in statistics],
+    }
+    return result | ({"search": _search(search, ops)} if search is not None else {})
+
+
+def _verdict_fields(verdict: Verdict) -> Json:
+    fields = verdict.to_json()
+    decided = {"sample": fields["sample"], "output": fields["output"], "note": fields["note"]}
+    return {"margin": fields["margin"], "decided_by": decided}
+
+
+def _op(op: Op, search: SearchResult | None) -> Json:
+    described = {"id": op.id, "path": op.path, "name": op.name, "type": op.type}
+    if search is None:
+        return described
+    witness = search.witnesses.get(op.id)
+    return described | {
+        "overflows": op.id in search.overflowing,
+        "felt_margin": _finite(search.felt.get(op.id)),
+        "witness": witness.to_json() if witness is not None else None,
+    }
+
+
+def _model(model: Model) -> Json:
+    return {
+        "path": str(model.path) if model.path is not None else None,
+        "sha256": model.digest,
+        "opset": model.opset,
+        "ops": len(model.ops),
+        "candidates": len(model.candidates),
+        "functions_inlined": model.inlined,
+        "inputs": [str(v.name) for v in model.inputs()],
+        "outputs": [str(v.name) for v in model.graph.outputs],
+    }
+
+
+def _ops(sample: SampleStatistics, ops: Mapping[int, Op], shown: Collection[int]) -> Json:
+    return {
+        str(op): {"id": op, "type": ops[op].type, "name": ops[op].name, "path": ops[op].path}
+        | fields
+        for op, fields in sorted(sample.ops.items())
+        if op in shown
+    }
+
+
+def _outputs(sample: SampleStatistics) -> Json:
+    return {
+        name: {pair: _comparison(c) for pair, c in comparisons.items()}
+        for name, comparisons in sample.outputs.items()
+    }
+
+
+def _comparison(comparison: Comparison) -> Json:
+    return {
+        "result": "pass" if comparison.margin <= 1 else "fail",
+        "margin": _finite(comparison.margin),
+        "element_count": comparison.element_count,
+        "exceed_tol_count": comparison.exceed_tol_count,
+        "nan_count": comparison.nan_count,
+        "inf_count": comparison.inf_count,
+        "cos_sim_value": comparison.cos_sim_value,
+        "norm_rel": comparison.norm_rel,
+        "max_abs_err": comparison.max_abs_err,
+        "max_rel_err": comparison.max_rel_err,
+    }
+
+
+def _search(search: SearchResult, ops: Mapping[int, Op]) -> Json:
+    return {
+        "evaluations": search.evaluations,
+        "seconds": round(search.seconds, 3),
+        "one_minimal": search.one_minimal,
+        "stopped": search.stopped,
+        "before": search.before.to_json(),
+        "after": search.after.to_json(),
+        "holdout": search.holdout.to_json() if search.holdout is not None else None,
+        "refuted": search.refuted,
+        "overflowing": sorted(search.overflowing),
+        "witnesses": [
+            {"id": i, "name": ops[i].name, "type": ops[i].type, "path": ops[i].path, **w.to_json()}
+            for i, w in sorted(search.witnesses.items())
+        ],
+        "trace": [
+            {
+                "phase": q.phase,
+                "size": len(q.items),
+                "passed": q.verdict.passed,
+                "margin": _finite(q.verdict.margin),
+                "seconds": round(q.seconds, 3),
+                "recalled": q.recalled,
+            }
+            for q in search.ledger
+        ],
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def write_json(report: Json, path: Path) -> None:
+    """Write a report: strict JSON, complete or not at all.
+
+    Raises:
+        UsageError: The path cannot be written.
+    """
+    text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UsageError(f"cannot write the report to {path}: {error.strerror}") from error

@@ -1,0 +1,135 @@
+"""The meaning of a typed mixed-precision model, spelled out in float32.
+
+ONNX Runtime's CPU provider does not compute in fp16 op by op, so running a typed model there says
+nothing about rounding. Here every low op is lifted to float32 between explicit casts, which that
+provider does honour: what is left of the typed model's meaning is exactly where values are stored
+in the low format. It must agree with the emulator, which writes the same meaning independently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+
+from topsideas.graph.conversion import Conversion
+from topsideas.graph.emulation import emulated
+from topsideas.graph.loading import Model
+from topsideas.graph.ops import op_id
+from topsideas.precision import Numerics
+
+FLOAT = ir.DataType.FLOAT
+
+
+def lifted(conversion: Conversion, source: Model, low: Collection[int]) -> ir.Model:
+    """The converted model with its low ops in float32 between casts from and to the low type."""
+    originals = {op_id(n): n for graph in source.graph_model.graphs() for n in graph}
+    model = conversion.model.clone()
+    for graph in model.graphs():
+        for node in list(graph):
+            if op_id(node) in low and node.op_type == originals[op_id(node)].op_type:
+                _lift(node, originals[op_id(node)])
+    return model
+
+
+def _lift(node: ir.Node, original: ir.Node) -> None:
+    node.attributes.clear()
+    node.attributes.update(original.attributes)
+    for index, (value, before) in enumerate(zip(node.inputs, original.inputs, strict=True)):
+        if value is not None and value.dtype != FLOAT and before.dtype == FLOAT:
+            cast = _cast(value, FLOAT)
+            node.prepend(cast)
+            node.replace_input_with(index, cast.outputs[0])
+    for value, before in zip(node.outputs, original.outputs, strict=True):
+        if value.dtype != before.dtype:
+            readers, cast = value.uses(), _cast(value, value.dtype)
+            value.type = ir.TensorType(FLOAT)
+            node.append(cast)
+            for reader in readers:
+                reader.node.replace_input_with(reader.idx, cast.outputs[0])
+
+
+def _cast(value: ir.Value, dtype: ir.DataType) -> ir.Node:
+    node = ir.node("Cast", [value], {"to": int(dtype)})
+    node.outputs[0].name = f"{value.name}/lifted{id(node)}"
+    node.outputs[0].type = ir.TensorType(dtype)
+    return node
+
+
+def session(model: ir.Model) -> ort.InferenceSession:
+    """A session on the CPU in which nothing is optimised."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    blob = ir.to_proto(model).SerializeToString()
+    return ort.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
+
+
+def assert_means_the_same(
+    conversion: Conversion,
+    source: Model,
+    low: Collection[int],
+    feeds: Mapping[str, object],
+    numerics: Numerics,
+) -> None:
+    """The typed model and the emulator agree in every bit (any NaN equals any NaN)."""
+    slots = {op.id: op.slots for op in source.ops if op.id in low}
+    expected = session(emulated(source.graph_model, low, slots, numerics)).run(None, feeds)
+    actual = session(lifted(conversion, source, low)).run(None, feeds)
+    for want, got in zip(expected, actual, strict=True):
+        _assert_equal(got, want)
+
+
+def _assert_equal(got: object, want: object) -> None:
+    if isinstance(want, list):
+        assert isinstance(got, list)
+        for left, right in zip(got, want, strict=True):
+            _assert_equal(left, right)
+    elif isinstance(want, np.ndarray):
+        assert isinstance(got, np.ndarray)
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got, want)
+    else:
+        assert got == want
+
+
+def assert_tidy(conversion: Conversion, source: Model) -> None:
+    """No cast that could be left out, unique names, and the source model's interface."""
+    inserted = [n for g in conversion.model.graphs() for n in g if op_id(n) == -1]
+    casts = [node for node in inserted if node.op_type == "Cast"]
+    assert len(casts) == conversion.casts
+    for node in casts:
+        _assert_useful(node)
+    shared = [n for n in casts if not n.outputs[0].is_graph_output()]
+    assert len({(n.inputs[0], n.outputs[0].dtype) for n in shared}) == len(shared)
+    _assert_unique_names(conversion.model)
+    for side in ("inputs", "outputs"):
+        assert _interface(conversion.model, side) == _interface(source.graph_model, side)
+
+
+def _assert_useful(cast: ir.Node) -> None:
+    before, after = cast.inputs[0], cast.outputs[0]
+    assert before.dtype != after.dtype
+    assert after.uses() or after.is_graph_output()
+    producer = before.producer()
+    widened = producer is not None and producer.op_type == "Cast" and before.dtype == FLOAT
+    assert not (widened and producer.inputs[0].dtype == after.dtype), "cancelling pair"
+
+
+def _assert_unique_names(model: ir.Model) -> None:
+    names = [v.name for v in (*model.graph.inputs, *model.graph.initializers.values())]
+    names += [v.name for node in model.graph for v in node.outputs if v.name]
+    listed = [v.name for v in model.graph.inputs if v.name in model.graph.initializers]
+    assert len(set(names)) == len(names) - len(listed)
+
+
+def _interface(model: ir.Model, side: str) -> list[tuple[object, ...]]:
+    weights = model.graph.initializers
+    values = getattr(model.graph, side)
+    optional = model.ir_version < 4 or side == "outputs"
+    kept = [v for v in values if side == "outputs" or v.name not in weights]
+    assert optional or len(kept) <= len(values)
+    return [(v.name, v.type, v.shape) for v in kept]

@@ -1,0 +1,185 @@
+"""For every plan of small models: the typed model is valid, tidy, and means what is emulated."""
+
+from __future__ import annotations
+
+from itertools import chain, combinations
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from conversion_reference import assert_means_the_same, assert_tidy, session
+
+from topsideas.graph.conversion import Conversion, Converter, write
+from topsideas.graph.gates import check_export
+from topsideas.graph.loading import load_model
+from topsideas.plan import PrecisionPlan
+from topsideas.precision import BF16, FP16, Numerics
+
+MODELS = {
+    "branches": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[4] x) => (float[4] y, float[4] z)
+        <float[4] w = {0.1, 1000.3, 70000, 1e-9}, float[4] w_fp16 = {3, 2, 1, 0.7}> {
+            a = Mul (x, w)
+            b = Add (a, w_fp16)
+            y = Tanh (b)
+            c = Sub (b, a)
+            z = Div (c, w)
+        }""",
+    "output_read_inside": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[4] x) => (float[4] y, float[4] z, float[4] x_fp16) {
+            y = Exp (x)
+            z = Sqrt (y)
+            x_fp16 = Mul (y, z)
+        }""",
+    "users_casts": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[4] x) => (float[4] y, float16[4] h) {
+            a = Exp (x)
+            h = Cast <to = 10> (a)
+            n = Identity (h)
+            b = Cast <to = 1> (n)
+            y = Mul (b, x)
+        }""",
+    "cast_of_an_integer": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[4] x) => (float[4] y, double[4] d, int64[1] n) {
+            i = Cast <to = 7> (x)
+            f = Cast <to = 1> (i)
+            y = Div (f, x)
+            n = Shape (y)
+            d = Cast <to = 11> (f)
+        }""",
+    "chain_of_casts": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[4] x, float16[4] u) => (float[4] y, float[4] z) {
+            a = Cast <to = 1> (u)
+            b = Cast <to = 1> (a)
+            c = Cast <to = 10> (b)
+            z = Cast <to = 1> (c)
+            y = Add (b, x)
+        }""",
+    "constants": """<ir_version: 10, opset_import: ["": 21]>
+        g (float[4] x) => (float[4] y, float k) {
+            k = Constant <value_float = 0.1> ()
+            l = Constant <value_floats = [0.1, 0.2, 0.3, 0.4]> ()
+            a = Mul (x, k)
+            b = Add (a, l)
+            s = Shape (b)
+            f = ConstantOfShape <value = float[1] {0.1}> (s)
+            m = Max (b, f, k)
+            y = Clip (m, , k)
+        }""",
+    "if_captures": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[4] x) => (float[4] y) <float[4] w = {0.1, 0.2, 0.3, 0.4}> {
+            a = Mul (x, w)
+            s = ReduceSum <keepdims = 0> (a)
+            o = Constant <value_float = 1.0> ()
+            c = Less (s, o)
+            y = If (c) <
+                then_branch = t () => (float[4] p) { q = Add (a, w)  p = Exp (q) },
+                else_branch = e () => (float[4] p) <float[4] v = {1, 2, 3, 4.1}> {
+                    r = Sub (x, v)
+                    p = Neg (r)
+                }>
+        }""",
+    "nested_three_deep": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[4] x) => (float[4] y) <int64 n = {3}, bool t = {1}> {
+            a = Exp (x)
+            y = Loop (n, t, a) <body = l (int64 i, bool ci, float[4] s) => (bool co, float[4] r) {
+                co = Identity (ci)
+                r = If (ci) <
+                    then_branch = th () => (float[4] p) {
+                        k = Constant <value_float = 0.3> ()
+                        d = Mul (s, k)
+                        p = If (ci) <
+                            then_branch = tt () => (float[4] u) { u = Add (d, a) },
+                            else_branch = ee () => (float[4] u) { u = Identity (d) }>
+                    },
+                    else_branch = el () => (float[4] p) { p = Neg (s) }>
+            }>
+        }""",
+    "scan": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[2] h, float[3, 2] x) => (float[2] hn, float[3, 2] y)
+        <float[2, 2] w = {0.1, 0.2, 0.3, 0.4}> {
+            e = Sigmoid (x)
+            hn, y = Scan <num_scan_inputs = 1, body = b (float[2] s, float[2] i)
+                => (float[2] sn, float[2] o) {
+                m = MatMul (s, w)
+                sn = Add (m, i)
+                o = Tanh (sn)
+            }> (h, e)
+        }""",
+    "fixed_slots": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[1, 1, 2, 2] x) => (float[N, C, H, W] y)
+        <float[4] scales = {1, 1, 2, 2}, float[4] w = {0.1, 0.2, 0.3, 0.4}> {
+            a = Relu (x)
+            s = Mul (scales, scales)
+            r = Resize <mode = "linear"> (a, , s)
+            y = Exp (r)
+        }""",
+    "normalisation": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[2, 4] x) => (float[2, 4] y, float[2, 1] m)
+        <float[4] s = {0.1, 0.2, 0.3, 0.4}> {
+            a = Exp (x)
+            y, m, d = LayerNormalization (a, s)
+        }""",
+    "nothing_but_an_input": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[4] x) => (float[4] y, float[4] x, float[2] w) <float[2] w = {0.1, 0.2}> {
+            y = Identity (x)
+            d = Mul (w, w)
+        }""",
+}
+
+
+def _plans(ids: frozenset[int]) -> list[PrecisionPlan]:
+    ordered = sorted(ids)
+    kept = chain.from_iterable(combinations(ordered, n) for n in range(len(ordered) + 1))
+    return [PrecisionPlan.of(ids) for ids in kept]
+
+
+def _feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    feeds = {}
+    for value in model.graph.input:
+        tensor = value.type.tensor_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        shape = [d.dim_value for d in tensor.shape.dim]
+        feeds[value.name] = (3 * rng.standard_normal(shape)).astype(dtype)
+    return feeds
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_plan(name: str, tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model(MODELS[name])
+    source, feeds = load_model(proto), _feeds(proto)
+    converter = Converter(source, Numerics())
+    for plan in _plans(source.candidates):
+        conversion = converter.convert(plan)
+        assert_tidy(conversion, source)
+        assert_means_the_same(conversion, source, plan.low(source.candidates), feeds, Numerics())
+        _assert_exports(conversion, tmp_path / "m.onnx", feeds)
+
+
+def _assert_exports(conversion: Conversion, path: Path, feeds: dict[str, np.ndarray]) -> None:
+    write(conversion, path)
+    check_export(path)
+    session(conversion.model).run(None, feeds)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bf16(name: str) -> None:
+    proto = onnx.parser.parse_model(MODELS[name])
+    source, feeds, numerics = load_model(proto), _feeds(proto), Numerics(precision=BF16)
+    conversion = Converter(source, numerics).convert(PrecisionPlan.of([]))
+    assert not conversion.warnings
+    onnx.checker.check_model(ir.to_proto(conversion.model), full_check=True)
+    assert_means_the_same(conversion, source, source.candidates, feeds, numerics)
+
+
+def test_plans_differ_in_meaning() -> None:
+    """The comparison would notice a plan that was not applied."""
+    proto = onnx.parser.parse_model(MODELS["branches"])
+    source, feeds = load_model(proto), _feeds(proto)
+    converter = Converter(source, Numerics(precision=FP16))
+    conversion = converter.convert(PrecisionPlan.of(source.candidates))
+    with pytest.raises(AssertionError):
+        assert_means_the_same(conversion, source, source.candidates, feeds, Numerics())
