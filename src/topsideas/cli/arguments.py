@@ -10,6 +10,12 @@ from rich_argparse import RawDescriptionRichHelpFormatter
 from topsideas import __version__
 from topsideas.engines.registry import AUTO, ENGINES
 
+_DESCRIPTION = """\
+Finds which ops must compute in fp32 so that the outputs are acceptable.
+Auto mode (the default) searches; --manual compares an fp32 run with a
+low-precision run op by op and leaves the choice to you.
+"""
+
 _EPILOG = """\
 examples:
   find the ops that must stay fp32, then write the model to deploy:
@@ -33,8 +39,8 @@ def build_parser(*, listing: bool = False) -> argparse.ArgumentParser:
     """The parser of ``topsideas``; to list a model's ops, it needs no samples and workspace."""
     parser = argparse.ArgumentParser(
         prog="topsideas",
-        description="Finds the ops of an ONNX model that must stay in fp32, shows the evidence, "
-        "and writes the verified mixed-precision model.",
+        description="Finds the ops of an ONNX model that must stay in fp32, shows the\n"
+        "evidence, and writes the verified mixed-precision model.",
         formatter_class=RawDescriptionRichHelpFormatter,
         allow_abbrev=False,
     )
@@ -58,22 +64,20 @@ def _add_mix_precision(
     parser = commands.add_parser(
         "mix_precision",
         help="find, check and deploy the ops that must compute in fp32",
-        description="Finds which ops must compute in fp32 so that the outputs are acceptable. "
-        "Auto mode (default) searches; --manual compares an fp32 run with a low-precision run "
-        "op by op and leaves the choice to you.",
+        description=_DESCRIPTION,
         epilog=_EPILOG.format(target=target),
         formatter_class=RawDescriptionRichHelpFormatter,
         allow_abbrev=False,
     )
-    _add_general(parser, listing=listing)
+    _add_general(parser.add_argument_group("General Arguments"), listing=listing)
     _add_compile(parser.add_argument_group("Compile Arguments"), overflow)
     _add_run(parser.add_argument_group("Run Arguments"))
     _add_search(parser.add_argument_group("Search Arguments"))
     _add_statistic(parser.add_argument_group("Statistic Arguments"))
 
 
-def _add_general(parser: argparse.ArgumentParser, *, listing: bool) -> None:
-    add = parser.add_argument
+def _add_general(group: argparse._ArgumentGroup, *, listing: bool) -> None:
+    add = group.add_argument
     add("--manual", action="store_true", help="manual mode instead of auto mode")
     add("--input_onnx", required=True, metavar="PATH", help="the fp32 model")
     add(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -186,18 +187,28 @@ def open_emulator(model: Model, options: EngineOptions) -> EmulatorEngine:
 
 def emulator_numerics(options: EngineOptions) -> Numerics:
     """The numerics with the emulator's own compile options applied. Raises EngineError."""
-    numerics = options.numerics
     # A resource mode distributes work over a card: it changes no value that is emulated.
     own = {k: v for k, v in options.merged().items() if k != "resource_mode"}
-    known: dict[str, type[Enum]] = {"subnormals": Subnormals, "accumulation": Accumulation}
-    for key, value in own.items():
-        if key not in known:
-            raise EngineError(
-                f"compile option {key!r} is unknown to the emulator; expected one of "
-                f"{', '.join(known)}"
-            )
-        allowed = [member.value for member in known[key]]
-        if value not in allowed:
-            raise EngineError(f"compile option {key!r} is {value!r}; expected one of {allowed}")
-        numerics = replace(numerics, **{key: known[key](value)})
-    return numerics
+    unknown = sorted(own.keys() - {"subnormals", "accumulation"})
+    if unknown:
+        raise EngineError(
+            f"compile option {unknown[0]!r} is unknown to the emulator; expected subnormals, "
+            "accumulation or resource_mode"
+        )
+    return replace(
+        options.numerics,
+        subnormals=_member(Subnormals, "subnormals", own),
+        accumulation=_member(Accumulation, "accumulation", own),
+    )
+
+
+_Choice = TypeVar("_Choice", bound=Enum)
+
+
+def _member(kind: type[_Choice], name: str, own: Mapping[str, Any]) -> _Choice:
+    """The option's value as a member of ``kind``; its first member where it is not given."""
+    allowed = {member.value: member for member in kind}
+    value = own.get(name, next(iter(allowed)))
+    if value not in allowed:
+        raise EngineError(f"compile option {name!r} is {value!r}; expected one of {list(allowed)}")
+    return allowed[value]
