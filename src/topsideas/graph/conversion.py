@@ -79,12 +79,13 @@ class Converter:
 
     def convert(self, plan: PrecisionPlan) -> Conversion:
         """The model for ``plan``; see :func:`convert`."""
-        low = plan.low(self._model.candidates) - self._inexpressible
-        refused = plan.low(self._inexpressible)
-        if not low:
-            return Conversion(self._model.graph_model.clone(), 0, self._refusal(refused))
-        check_expressible(self._model.opset, self._numerics)
+        asked = plan.low(self._model.candidates)
+        if asked:
+            check_expressible(self._model.opset, self._numerics)
+        low, refused = asked - self._inexpressible, asked & self._inexpressible
         copy = self._model.graph_model.clone()
+        if not low:
+            return Conversion(copy, 0, self._refusal(refused))
         lifted = _lift_ir_version(copy)
         self._weights.warnings.clear()
         edges = self._rewrite(copy, low)

@@ -209,6 +209,6 @@ def _member(kind: type[_Choice], name: str, own: Mapping[str, Any]) -> _Choice:
     """The option's value as a member of ``kind``; its first member where it is not given."""
     allowed = {member.value: member for member in kind}
     value = own.get(name, next(iter(allowed)))
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise EngineError(f"compile option {name!r} is {value!r}; expected one of {list(allowed)}")
     return allowed[value]
