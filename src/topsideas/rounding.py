@@ -29,7 +29,8 @@ def round_to(array: np.ndarray, numerics: Numerics) -> np.ndarray:
     """
     limit = np.float32(numerics.precision.max)
     if numerics.overflow is Overflow.SATURATE:
-        array = np.clip(array, -limit, limit)
+        # numpy makes a scalar of an array without axes here.
+        array = np.asarray(np.clip(array, -limit, limit))
     with np.errstate(over="ignore", invalid="ignore"):
         rounded: np.ndarray = array.astype(low_dtype(numerics.precision)).astype(np.float32)
     if numerics.subnormals is Subnormals.FLUSH:

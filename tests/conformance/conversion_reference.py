@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
+from topsideas.graph.constants import constant
 from topsideas.graph.conversion import Conversion
 from topsideas.graph.emulation import emulated
 from topsideas.graph.loading import Model
@@ -39,9 +40,9 @@ def _lift(node: ir.Node, original: ir.Node) -> None:
     node.attributes.update(original.attributes)
     for index, (value, before) in enumerate(zip(node.inputs, original.inputs, strict=True)):
         if value is not None and value.dtype != FLOAT and before.dtype == FLOAT:
-            cast = _cast(value, FLOAT)
-            node.prepend(cast)
-            node.replace_input_with(index, cast.outputs[0])
+            wide = _widened(value)
+            node.prepend(wide)
+            node.replace_input_with(index, wide.outputs[0])
     for value, before in zip(node.outputs, original.outputs, strict=True):
         if value.dtype != before.dtype:
             readers, cast = value.uses(), _cast(value, value.dtype)
@@ -49,6 +50,17 @@ def _lift(node: ir.Node, original: ir.Node) -> None:
             node.append(cast)
             for reader in readers:
                 reader.node.replace_input_with(reader.idx, cast.outputs[0])
+
+
+def _widened(value: ir.Value) -> ir.Node:
+    """A cast; for a weight a constant, as kernels sum differently where weights are computed."""
+    tensor = constant(value)
+    if tensor is None:
+        return _cast(value, FLOAT)
+    node = ir.node("Constant", [], {"value": ir.tensor(tensor.numpy().astype(np.float32))})
+    node.outputs[0].name = f"{value.name}/lifted{id(node)}"
+    node.outputs[0].type = ir.TensorType(FLOAT)
+    return node
 
 
 def _cast(value: ir.Value, dtype: ir.DataType) -> ir.Node:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from topsideas.errors import PlanError
 from topsideas.graph.loading import Model
 
 _MAX_FILE_BYTES = 64 << 20
+# No longer than an id can be: Python refuses to read numbers of thousands of digits.
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 def select_ops(model: Model, tokens: Iterable[str | int]) -> frozenset[int]:
@@ -60,7 +63,7 @@ def select_shown(
 
 def _one(model: Model, token: str | int) -> int:
     text = str(token)
-    if text.isascii() and text.lstrip("-").isdigit():
+    if _NUMBER.fullmatch(text):
         return _checked_id(model, int(text))
     named = [op.id for op in model.ops if op.name == text]
     if len(named) == 1:
@@ -89,7 +92,7 @@ def _read_file(path: Path) -> list[str | int]:
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise PlanError(f"{path}: over {_MAX_FILE_BYTES >> 20} MB; expected a list of op ids")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"cannot read op ids from {path}: {error}") from error
     if text.lstrip()[:1] not in ("[", "{"):

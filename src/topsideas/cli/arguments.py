@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 
 from rich_argparse import RawDescriptionRichHelpFormatter
@@ -168,7 +169,7 @@ def _add_compile(group: argparse._ArgumentGroup, overflow: str) -> None:
 
 def _add_run(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--device", type=int, default=0, metavar="ID", help="device (card) id (default: 0)")
+    add("--device", type=_count, default=0, metavar="ID", help="device (card) id (default: 0)")
     add(
         "--cluster",
         type=int,
@@ -276,21 +277,22 @@ def _add_statistic(group: argparse._ArgumentGroup) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 1")
-    return number
+    return _whole(text, 1)
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 or more")
-    return number
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    with contextlib.suppress(ValueError):
+        if (number := int(text)) >= least:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least {least}")
 
 
 def _seconds(text: str) -> float:
-    number = float(text)
-    if not (math.isfinite(number) and number > 0):
-        raise argparse.ArgumentTypeError(f"{text}: expected a number of seconds above 0")
-    return number
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(text)) and number > 0:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seconds above 0")

@@ -22,11 +22,12 @@ from topsideas.cli.listing import list_ops
 from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
 from topsideas.cli.progress import progress_for
 from topsideas.cli.words import next_command
+from topsideas.engines.base import Engine
 from topsideas.engines.registry import choose, open_engine
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.report.console import show
-from topsideas.report.document import document, write_json
+from topsideas.report.document import check_target, document, write_json
 from topsideas.samples.npz import SampleFolder, scan_folder
 from topsideas.samples.sample import split_holdout
 from topsideas.samples.signature import signature_of
@@ -71,15 +72,19 @@ class _Run:
         self.settings = settings(args, self.kept.kept)
         self.thresholds = thresholds(args)
         self.options = engine_options(args)
+        self.bounds = shape_bounds_of(args, model)
         self.engine_name, chosen = choose(args.engine)
         self.notes += [chosen] if chosen else []
 
     def execute(self) -> int:
+        check_target(self.args.output_json)
         samples = self._samples()
+        # The engine is opened first: options it refuses must not become the workspace's own.
+        engine = open_engine(self.engine_name, self.model, self.options)
         with Workspace.open(
             self.args.workspace, self._fingerprint(), clean=self.args.clean
         ) as workspace:
-            problem = self._problem(samples, workspace)
+            problem = self._problem(samples, engine, workspace)
             run = self._manual if self.args.manual else self._auto
             report, interrupted = run(problem, workspace)
             if self.args.output_json:
@@ -98,7 +103,7 @@ class _Run:
             )
         return folder
 
-    def _problem(self, folder: SampleFolder, workspace: Workspace) -> Problem:
+    def _problem(self, folder: SampleFolder, engine: Engine, workspace: Workspace) -> Problem:
         sources, held = split_holdout(folder.files, self.args.holdout)
         computed = [f.id for f in folder.files if f.golden_path is None]
         if computed:
@@ -107,13 +112,13 @@ class _Run:
             )
         problem = make_problem(
             self.model,
-            open_engine(self.engine_name, self.model, self.options),
+            engine,
             self.options.numerics.precision,
             sources,
             held,
             self.settings,
             workspace,
-            shape_bounds_of(self.args, self.model),
+            self.bounds,
         )
         identity = problem.engine.identity()
         if identity.evidence == "emulated":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def _compile_options(text: str) -> dict[str, Any]:
             raise UsageError(f"--compile_options: cannot read {source}: {error}") from error
     try:
         options = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        json.dumps(options, allow_nan=False)  # the reader lets NaN and Infinity through
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{source}: not valid JSON ({error}); expected an object, or @file"
         ) from error
@@ -90,6 +92,16 @@ def _validator(reference: str, scope: str) -> Validator:
     return Validator(function, scope, {"file_sha256": digest, "name": name})
 
 
+@contextlib.contextmanager
+def _without_bytecode() -> Iterator[None]:
+    """Keep Python from writing ``__pycache__`` into the user's folder."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
 def _load_function(path: Path, name: str) -> Callable[[Any, Any], bool]:
     if not path.is_file():
         raise UsageError(f"--val_func: no such file {path}; expected FILE.py:NAME")
@@ -97,11 +109,15 @@ def _load_function(path: Path, name: str) -> Callable[[Any, Any], bool]:
     if spec is None or spec.loader is None:
         raise UsageError(f"--val_func: {path} is not a Python file; expected FILE.py:NAME")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their own module up
     sys.path.insert(0, str(path.parent.resolve()))
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UsageError(f"--val_func: {path} fails to load: {error!r}") from error
+        with _without_bytecode():
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise UsageError(
+            f"--val_func: {path} fails to load: {type(error).__name__}: {error}"
+        ) from error
     function = getattr(module, name, None)
     if not callable(function):
         raise UsageError(f"--val_func: {path} defines no function {name!r}")

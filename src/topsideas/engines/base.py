@@ -99,10 +99,14 @@ class Executable(Runnable, Protocol):
 
 @runtime_checkable
 class SecondOpinion(Protocol):
-    """An executable that can be run in a second, independent way."""
+    """An executable that can be run in other ways than its own."""
 
     def second_opinion(self) -> Runnable:
         """The same plan, executed by other means. Raises EngineError."""
+        ...
+
+    def fused(self) -> Runnable:
+        """The same plan on a target that rounds as little as fusion allows. Raises EngineError."""
         ...
 
 

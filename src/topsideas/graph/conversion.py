@@ -66,6 +66,8 @@ def convert(model: Model, plan: PrecisionPlan, numerics: Numerics) -> Conversion
 class Converter:
     """Converts one model for many plans; each weight is rounded once for all of them.
 
+    One thread at a time.
+
     Args:
         model: The loaded model; unchanged.
         numerics: The low format, and how weights are rounded to it.

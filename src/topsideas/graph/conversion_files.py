@@ -42,7 +42,6 @@ def write_model(model: ir.Model, path: Path, *, inline_limit: int = _INLINE_LIMI
     """
     # Serialising renames and moves tensors: work on a copy, which shares their bytes.
     model = model.clone()
-    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         names = _save(model, Path(folder), path, inline_limit)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from topsideas.precision import Numerics, Overflow
+from topsideas.precision import Numerics, Overflow, Subnormals
 from topsideas.rounding import low_dtype, round_to
 
 # Smaller weights are rounded again each time: cheaper than remembering them.
 _REMEMBER_BYTES = 1 << 12
+
+# Elements looked at together, so that a weight of gigabytes needs no copies of its size.
+_BLOCK = 1 << 22
 
 
 class LowWeights:
@@ -57,8 +60,7 @@ class LowWeights:
         self, tensor: ir.TensorProtocol
     ) -> tuple[ir.TensorProtocol, np.ndarray | None, str]:
         array = tensor.numpy()
-        low = self._store(array)
-        held = None if isinstance(tensor, ir.ExternalTensor) else low
+        held = None if isinstance(tensor, ir.ExternalTensor) else self._store(array)
         # The original is held beside its copy: an id is unique only while its object lives.
         entry = tensor, held, self._overflow(array)
         if tensor.nbytes >= _REMEMBER_BYTES:
@@ -66,23 +68,33 @@ class LowWeights:
         return entry
 
     def _store(self, array: np.ndarray) -> np.ndarray:
+        numerics = self.numerics
+        plain = numerics.overflow is Overflow.INF and numerics.subnormals is Subnormals.KEEP
         with np.errstate(over="ignore", invalid="ignore"):
-            low = round_to(array, self.numerics).astype(low_dtype(self.numerics.precision))
+            # A plain cast is the way there of ``round_to``, which also comes back.
+            rounded = array if plain else round_to(array, numerics)
+            low = rounded.astype(low_dtype(numerics.precision))
         return np.asarray(low).reshape(array.shape)
 
     def _overflow(self, array: np.ndarray) -> str:
         """How many finite values lie beyond the low format; empty if none."""
         precision = self.numerics.precision
-        magnitude = np.abs(array[np.isfinite(array)])
-        if not magnitude.size or magnitude.max() <= precision.max:
-            return ""
-        with np.errstate(over="ignore"):
-            lost = int(np.isinf(magnitude.astype(low_dtype(precision))).sum())
-        if not lost:  # between the largest low value and the midpoint that rounds up
+        lost, largest = 0, 0.0
+        for start in range(0, array.size, _BLOCK):
+            magnitude = np.abs(array.reshape(-1)[start : start + _BLOCK])
+            magnitude = magnitude[np.isfinite(magnitude) & (magnitude > precision.max)]
+            if magnitude.size:
+                lost += self._count_infinite(magnitude)
+                largest = max(largest, float(magnitude.max()))
+        if not lost:  # what lies between the largest low value and the midpoint rounds down
             return ""
         saturated = self.numerics.overflow is Overflow.SATURATE
         fate = f"saturate at ±{precision.max:.7g}" if saturated else "become infinite"
         return (
             f"{lost} of {array.size} values exceed {precision.name}'s largest "
-            f"{precision.max:.7g} and {fate} (largest magnitude {magnitude.max():.7g})"
+            f"{precision.max:.7g} and {fate} (largest magnitude {largest:.7g})"
         )
+
+    def _count_infinite(self, magnitude: np.ndarray) -> int:
+        with np.errstate(over="ignore"):
+            return int(np.isinf(magnitude.astype(low_dtype(self.numerics.precision))).sum())

@@ -22,7 +22,12 @@ from topsideas.precision import BF16, Accumulation, Numerics, Overflow, Subnorma
 
 
 def emulated(
-    model: ir.Model, low: Collection[int], slots: Mapping[int, Slots], numerics: Numerics
+    model: ir.Model,
+    low: Collection[int],
+    slots: Mapping[int, Slots],
+    numerics: Numerics,
+    *,
+    between: bool = True,
 ) -> ir.Model:
     """A copy of ``model`` in which the ops with an id in ``low`` round as ``numerics`` says.
 
@@ -31,6 +36,8 @@ def emulated(
         low: Ids of the ops that run low.
         slots: For every id in ``low``, which of its inputs and outputs round.
         numerics: The rounding.
+        between: Round what low ops hand to each other. Without it only weights and what comes
+            from outside the low ops is rounded: what a target computes that fuses them all.
 
     Raises:
         EngineError: The model's opset cannot express the rounding.
@@ -39,7 +46,8 @@ def emulated(
     check_expressible(opset, numerics)
     copy = model.clone()
     _forget_shapes(copy.graph)
-    emulate(copy.graph, low, slots, LowConstants(numerics), opset)
+    constants = LowConstants(numerics)
+    emulate(copy.graph, low, slots, constants, opset, between=between)
     _drop_unread_weights(copy.graph)
     return copy
 
@@ -65,6 +73,8 @@ def emulate(
     constants: LowConstants,
     opset: int,
     stored: Collection[ir.Value] = (),
+    *,
+    between: bool = True,
 ) -> None:
     """Rewrite a main graph and its bodies in place; see :func:`emulated`.
 
@@ -75,8 +85,9 @@ def emulate(
         constants: Makes, and remembers, rounded weights; knows the numerics.
         opset: The version of the default opset, which decides how ``Clip`` is written.
         stored: Inputs of the graph that are representable in the low format already.
+        between: Round what low ops hand to each other.
     """
-    _Emulation(graph, low, slots, constants, opset, set(stored)).apply(graph)
+    _Emulation(graph, low, slots, constants, opset, set(stored), between).apply(graph)
 
 
 def check_expressible(opset: int, numerics: Numerics) -> None:
@@ -103,6 +114,7 @@ class _Emulation:
     constants: LowConstants
     opset: int
     stored: set[ir.Value]
+    between: bool
     rounded: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -114,18 +126,24 @@ class _Emulation:
         for node in list(graph):
             if op_id(node) in self.low:
                 self._round_inputs(node)
-                self._round_outputs(node, graph)
+                if self.between:
+                    self._round_outputs(node, graph)
             for _, body in bodies(node):
                 self.apply(body)
 
     def _round_inputs(self, node: ir.Node) -> None:
         for index in sorted(self.slots[op_id(node)].inputs):
             value = node.inputs[index]
-            if value is None or value in self.stored:
+            if value is None or value in self.stored or self._is_between(value):
                 continue
             if value not in self.rounded:
                 self.rounded[value] = self._low_copy(value)
             node.replace_input_with(index, self.rounded[value])
+
+    def _is_between(self, value: ir.Value) -> bool:
+        """Whether a low op hands the value on, and such values are left alone."""
+        producer = value.producer()
+        return not self.between and producer is not None and op_id(producer) in self.low
 
     def _low_copy(self, value: ir.Value) -> ir.Value:
         """A rounded copy of ``value``, made where the value is born, so that a loop reuses it."""

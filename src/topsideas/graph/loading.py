@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +16,12 @@ from onnx_ir.passes.common import InlinePass, ShapeInferencePass
 from topsideas.errors import ModelError
 from topsideas.graph.dense import densify_sparse
 from topsideas.graph.ops import Op, enumerate_ops
+from topsideas.graph.portable import take_in
 
 _CHUNK = 1 << 24
+
+# Weights in external files from this size on stay there and are mapped when they are used.
+_STAYS_OUTSIDE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ def _build(proto: onnx.ModelProto, path: Path | None, digest: str) -> Model:
         ) from error
     if path is not None:
         ir.external_data.set_base_dir(model.graph, path.parent.resolve())
+        take_in(model.graph, _STAYS_OUTSIDE)
     inlined = bool(model.functions)
     if inlined:
         InlinePass()(model)
@@ -131,17 +138,27 @@ def _check_valid(proto: onnx.ModelProto, path: Path | None) -> None:
 
 def _external_files(proto: onnx.ModelProto, path: Path | None) -> list[Path]:
     """The external data files, each proved to lie inside the model's folder."""
-    locations = sorted({_location(t) for t in _tensors(proto.graph) if _is_external(t)})
-    if locations and path is None:
-        raise ModelError(
-            "the ModelProto keeps weights in external data, which cannot be found from memory; "
-            "load it with onnx.load(path) (load_external_data=True) or pass the path"
-        )
-    return [_contained(path.parent, location) for location in locations] if path else []
+    tensors = [t for t in _tensors(proto.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
+    if path is None:
+        if tensors:
+            raise ModelError(
+                "the ModelProto keeps weights in external data, which cannot be found from "
+                "memory; load it with onnx.load(path) (load_external_data=True) or pass the path"
+            )
+        return []
+    files = {}
+    for tensor in tensors:
+        declared = {entry.key: entry.value for entry in tensor.external_data}
+        location = declared.get("location", "")
+        if location not in files:
+            files[location] = _contained(path.parent, location)
+        _check_range(tensor, declared, files[location])
+    return [files[location] for location in sorted(files)]
 
 
 def _contained(folder: Path, location: str) -> Path:
-    target = (folder / location).resolve()
+    # A zero byte ends a path for the system, and Python refuses it.
+    target = (folder / location.replace("\0", "?")).resolve()
     if Path(location).is_absolute() or not target.is_relative_to(folder.resolve()):
         raise ModelError(
             f"external data {location!r} lies outside the model's folder {folder}; "
@@ -152,12 +169,27 @@ def _contained(folder: Path, location: str) -> Path:
     return target
 
 
-def _is_external(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_location == onnx.TensorProto.EXTERNAL
+def _check_range(tensor: onnx.TensorProto, declared: Mapping[str, str], file: Path) -> None:
+    """The bytes that a tensor says it has in a file must be there."""
+    what = f"{file}: external data of {tensor.name!r}"
+    for key in ("offset", "length"):
+        text = declared.get(key, "0")
+        if not (text.isascii() and text.isdigit() and len(text) < 19):
+            raise ModelError(f"{what} has {key} {text!r}; expected a whole number of bytes")
+    offset, size = int(declared.get("offset", 0)), file.stat().st_size
+    length = int(declared.get("length", _size(tensor)))
+    if offset + max(length, _size(tensor)) > size or length < _size(tensor):
+        raise ModelError(
+            f"{what} is {_size(tensor)} bytes by its shape and type, declared as {length} bytes "
+            f"from {offset}, but the file has {size}; it is cut short or of another model"
+        )
 
 
-def _location(tensor: onnx.TensorProto) -> str:
-    return next((e.value for e in tensor.external_data if e.key == "location"), "")
+def _size(tensor: onnx.TensorProto) -> int:
+    try:
+        return math.ceil(math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize)
+    except (ValueError, TypeError):  # a type that the checker will name
+        return 0
 
 
 def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:

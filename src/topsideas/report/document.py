@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -172,17 +173,36 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def check_target(path: str | None) -> None:
+    """Refuse a path that no report can be written to, before hours are spent on one.
+
+    Raises:
+        UsageError: The path is a folder, or its folder is missing.
+    """
+    if path is None:
+        return
+    if Path(path).is_dir():
+        raise UsageError(f"--output_json {path}: is a folder, expected the path of a file")
+    if not Path(path).parent.is_dir():
+        raise UsageError(
+            f"--output_json {path}: no such folder {Path(path).parent}; expected a path in a "
+            "folder that exists"
+        )
+
+
 def write_json(report: Json, path: Path) -> None:
     """Write a report: strict JSON, complete or not at all.
 
     Raises:
         UsageError: The path cannot be written.
     """
-    text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # A path that is no text holds lone surrogates; backslashed, they are JSON's own escapes.
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise UsageError(f"cannot write the report to {path}: {error.strerror}") from error

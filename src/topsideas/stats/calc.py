@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +26,10 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for flag, value in (("le_value_thres", self.le), ("ge_value_thres", self.ge)):
-            if not value >= 0:
-                raise UsageError(f"{flag}={value!r}: expected a number that is not negative")
+            if not 0 <= value < math.inf:
+                raise UsageError(
+                    f"{flag}={value!r}: expected a finite number that is not negative"
+                )
 
 
 class CalcCounts:
@@ -53,7 +56,7 @@ class CalcCounts:
         if stored.dtype.kind not in "fiub":
             return
         with np.errstate(invalid="ignore"):
-            magnitude = np.abs(stored) if stored.dtype.kind in "fi" else stored
+            magnitude = _magnitude(stored)
             self._ge += int(np.count_nonzero(magnitude >= self._thresholds.ge))
             self._le += int(np.count_nonzero(magnitude <= self._thresholds.le))
         if stored.dtype.kind == "f":
@@ -73,6 +76,16 @@ class CalcCounts:
 
     def _share(self, count: int) -> float | None:
         return count / self._elements if self._elements else None
+
+
+def _magnitude(array: np.ndarray) -> np.ndarray:
+    """Absolute values in a type that holds them and that a threshold can be compared with."""
+    if array.dtype.kind == "i":
+        array = array.astype(np.float64)  # the least int8 has no positive twin among int8
+    elif array.dtype == np.float16:
+        array = array.astype(np.float32)
+    magnitude: np.ndarray = np.abs(array) if array.dtype.kind == "f" else array
+    return magnitude
 
 
 def beyond(array: np.ndarray, limit: float) -> int:

@@ -161,6 +161,11 @@ def cosine_of(dot: float, left: float, right: float) -> float | None:
     return max(-1.0, min(1.0, dot / scale)) if scale > 0 else None
 
 
+def cosine_margin(similarity: float, threshold: float) -> float:
+    """How much of the allowance a cosine similarity uses; up to 1 passes."""
+    return (1.0 - similarity) / max(1.0 - threshold, _COSINE_STEP)
+
+
 def _products(out: np.ndarray, ref: np.ndarray) -> tuple[float, float, float]:
     x, y = out.astype(np.float64).ravel(), ref.astype(np.float64).ravel()
     with np.errstate(all="ignore"):
@@ -171,7 +176,7 @@ def _cosine_margin(out: np.ndarray, ref: np.ndarray, threshold: float) -> float:
     similarity = cosine(out, ref)
     if similarity is None:
         return 0.0 if bool(_equal(out, ref).all()) else math.inf
-    return (1.0 - similarity) / max(1.0 - threshold, _COSINE_STEP)
+    return cosine_margin(similarity, threshold)
 
 
 def _allowed_maximum(ratio: np.ndarray, ntol: float) -> float:

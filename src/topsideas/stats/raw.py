@@ -6,7 +6,14 @@ import math
 
 import numpy as np
 
-from topsideas.stats.criteria import Cosine, Criterion, Tolerance, cosine_of, error_ratio
+from topsideas.stats.criteria import (
+    Cosine,
+    Criterion,
+    Tolerance,
+    cosine_margin,
+    cosine_of,
+    error_ratio,
+)
 
 
 class RawSums:
@@ -57,7 +64,7 @@ class RawSums:
         if not self._comparable:
             return False
         if isinstance(self._criterion, Cosine) and cos is not None:
-            return cos >= self._criterion.threshold
+            return cosine_margin(cos, self._criterion.threshold) <= 1
         allowed = math.floor(self._rule.ntol * self._low.count + 1e-9)
         return self._exceed <= allowed
 

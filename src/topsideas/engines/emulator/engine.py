@@ -86,9 +86,15 @@ class EmulatorEngine:
         """Node executions so far, in full passes over the model."""
         return self._executor.node_runs / max(1, self._executor.nodes)
 
-    def whole(self, low: frozenset[int]) -> ir.Model:
-        """The whole model under a plan as one float32 model with explicit roundings."""
-        return emulated(self._model.graph_model, low, self._slots, self._numerics)
+    def whole(self, low: frozenset[int], *, between: bool = True) -> ir.Model:
+        """The whole model under a plan as one float32 model with explicit roundings.
+
+        Args:
+            low: The ops that run low.
+            between: Whether they round what they hand to each other.
+        """
+        model, numerics = self._model.graph_model, self._numerics
+        return emulated(model, low, self._slots, numerics, between=between)
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,14 @@ class EmulatorExecutable:
         those of any other machine do. An answer that holds only without them is not robust.
         """
         return WholeModel(runtime.session(self._bytes(), fused=True))
+
+    def fused(self) -> WholeModel:
+        """The plan where low ops do not round between each other: a target that fuses them.
+
+        Real targets lie between this and :meth:`run`; an answer with room for them holds in both.
+        """
+        model = self.engine.whole(self.low, between=False)
+        return WholeModel(runtime.session(ir.to_proto(model).SerializeToString(), fused=True))
 
     def freeze(self) -> WholeModel:
         """The plan as one session whose outputs equal those of :meth:`run` bit for bit."""

@@ -8,7 +8,7 @@ recomputed from its recipe when it is needed again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from threading import Lock
 
 import numpy as np
@@ -16,7 +16,15 @@ import onnx_ir as ir
 
 from topsideas.engines.emulator.sessions import Sessions
 from topsideas.engines.emulator.steps import Block, Step
-from topsideas.engines.emulator.store import MISSING, Key, Tensor, TensorStore, content_key
+from topsideas.engines.emulator.store import (
+    MISSING,
+    Key,
+    Missing,
+    Tensor,
+    TensorStore,
+    content_key,
+)
+from topsideas.errors import EngineError
 from topsideas.graph.constants import constant
 
 _Recipe = tuple[Step, frozenset[int], tuple[Key, ...]]
@@ -81,22 +89,28 @@ class Executor:
 
     def _run_step(self, step: Step, low: frozenset[int], keys: tuple[Key, ...]) -> tuple[Key, ...]:
         known = self._memo.get((step.id, low, keys))
-        return known if known is not None else self._execute(step, low, keys)
+        if known is not None:
+            return known
+        return self._execute((step, low, keys), [self._fetch(k) for k in keys])[0]
 
-    def _execute(self, step: Step, low: frozenset[int], keys: tuple[Key, ...]) -> tuple[Key, ...]:
+    def _execute(
+        self, recipe: _Recipe, tensors: Sequence[Tensor]
+    ) -> tuple[tuple[Key, ...], list[np.ndarray]]:
+        """Run a step on its inputs; returns the keys of its results, and the results."""
+        step, low, keys = recipe
         known = zip(step.reads, keys, strict=True)
         stored = frozenset(v for v, k in known if k in self._representable) if low else frozenset()
         runner = self._sessions.get(step, low, stored)
-        results = runner.run([self._fetch(k) for k in keys])
+        results = runner.run(tensors)
         with self._lock:
             self.node_runs += step.size
         found = tuple(content_key(r) for r in results)
         self._memo[step.id, low, keys] = found
         for key, result in zip(found, results, strict=True):
-            self._recipes.setdefault(key, (step, low, keys))
+            self._recipes.setdefault(key, recipe)
             self._store.put(key, result)
         self._mark_representable(step, low, found)
-        return found
+        return found, results
 
     def _mark_representable(self, step: Step, low: frozenset[int], keys: tuple[Key, ...]) -> None:
         if step.slots is not None and step.id in low:
@@ -121,22 +135,36 @@ class Executor:
         return key
 
     def _fetch(self, key: Key) -> Tensor:
-        """A tensor from memory, or recomputed; the recursion is unrolled, graphs can be deep."""
-        pending = [key]
-        while True:
-            wanted = pending[-1]
-            tensor = self._pinned[wanted] if wanted in self._pinned else self._store.find(wanted)
-            if tensor is MISSING:
-                pending += self._recompute(wanted)
-            elif len(pending) == 1:
-                return tensor
-            else:
-                pending.pop()
+        """A tensor from memory, or recomputed."""
+        tensor = self._find(key)
+        return self._recompute(key) if tensor is MISSING else tensor
 
-    def _recompute(self, key: Key) -> list[Key]:
-        """Run the recipe of ``key``, or say which of its inputs are missing too."""
-        step, low, keys = self._recipes[key]
-        missing = [k for k in keys if k not in self._pinned and k not in self._store]
-        if not missing:
-            self._execute(step, low, keys)
-        return missing
+    def _find(self, key: Key) -> Tensor | Missing:
+        return self._pinned[key] if key in self._pinned else self._store.find(key)
+
+    def _recompute(self, key: Key) -> Tensor:
+        """Run the recipe of ``key`` after those it needs; unrolled, as graphs can be deep.
+
+        What the pending recipes read is held, since the store may drop one input of an op while
+        another is recomputed.
+        """
+        pending, held = [key], dict[Key, Tensor]()
+        while key not in held:
+            recipe = step, _, keys = self._recipes[pending[-1]]
+            found = {k: self._find(k) for k in keys if k not in held}
+            held |= {k: t for k, t in found.items() if t is not MISSING}
+            missing = [k for k in keys if k not in held]
+            if missing:
+                pending += missing
+                continue
+            held |= zip(*self._execute(recipe, [held[k] for k in keys]), strict=True)
+            if pending[-1] not in held:
+                raise EngineError(
+                    f"op {step.id} ({step.node.op_type}) gives another result when it runs again "
+                    "on the same inputs. Remedy: give the model's random ops a seed, or make "
+                    "their values inputs"
+                )
+            pending = [k for k in pending if k not in held]
+            needed = {k for p in pending for k in self._recipes[p][2]} | {key}
+            held = {k: t for k, t in held.items() if k in needed}
+        return held[key]

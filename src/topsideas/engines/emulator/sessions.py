@@ -50,7 +50,7 @@ class Sessions:
         self._cutter = Cutter(model, slots, numerics)
         self._nodes: dict[object, NodeRunner] = {}
         self._loops: OrderedDict[object, NodeRunner] = OrderedDict()
-        self._shared: dict[object, ort.InferenceSession] = {}
+        self._shared: dict[object, NodeRunner] = {}
 
     def get(
         self,
@@ -79,15 +79,16 @@ class Sessions:
         return runner
 
     def _open(self, step: Step, single: SingleNode) -> NodeRunner:
-        # Weights are compared by identity: the runners that hold them keep the ids unique.
+        # Weights are compared by identity: the shared runners hold them, so ids stay unique.
         key = (single.proto, tuple((n, id(w)) for n, w in single.weights.items()))
-        session = self._shared.get(key) or runtime.session(single.proto, single.weights)
-        if not step.blocks:
-            self._shared[key] = session
+        shared = self._shared.get(key)
         name = f" {step.node.name!r}" if step.node.name else ""
-        return NodeRunner(
-            session=session,
+        runner = NodeRunner(
+            session=shared.session if shared else runtime.session(single.proto, single.weights),
             what=f"op {step.id} ({step.node.op_type}{name})",
             reads=tuple(f"i{i}" for i in range(len(single.reads))),
             weights=single.weights,
         )
+        if not step.blocks:
+            self._shared.setdefault(key, runner)
+        return runner

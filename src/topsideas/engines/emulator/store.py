@@ -13,11 +13,13 @@ Key = bytes
 Tensor = object  # np.ndarray, or a list of them for a sequence, or None for an empty optional
 
 
-class _Missing(Enum):
+class Missing(Enum):
+    """The type of ``MISSING``."""
+
     MISSING = 0
 
 
-MISSING = _Missing.MISSING
+MISSING = Missing.MISSING
 
 
 def content_key(tensor: Tensor) -> Key:
@@ -62,10 +64,7 @@ class TensorStore:
         self._bytes = 0
         self._tensors: OrderedDict[Key, Tensor] = OrderedDict()
 
-    def __contains__(self, key: Key) -> bool:
-        return key in self._tensors
-
-    def find(self, key: Key) -> Tensor | _Missing:
+    def find(self, key: Key) -> Tensor | Missing:
         """The tensor, or MISSING if it was dropped or never put."""
         with self._lock:
             if key not in self._tensors:

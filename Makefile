@@ -1,0 +1,39 @@
+# make demo   set up, run the main job on the shipped demo model, end with the report's path
+# make test   set up, run all tests
+# make check  set up, lint and types
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := examples/plate_reader
+WORKSPACE := demo-workspace
+REPORT := demo-report.json
+RUN := $(BIN)/topsideas gcu mix_precision --input_onnx $(DEMO)/lprnet-pt-op13-fp32-N.onnx \
+	--sample_dir $(DEMO)/lprnet-samples --workspace $(WORKSPACE) --output_json $(REPORT)
+
+.PHONY: demo test check clean
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(VENV)/installed
+	@echo "== a plate reader that is right in fp32 and misreads plates in fp16: which ops are to blame?"
+	$(RUN) --clean
+	@echo
+	@echo "== the same, written as the model to deploy"
+	$(RUN) --finalize
+	@echo
+	@echo "the report: $(CURDIR)/$(REPORT)"
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest --numprocesses 2 --quiet
+
+check: $(VENV)/installed
+	$(BIN)/ruff format --check src tests examples
+	$(BIN)/ruff check src tests examples
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) $(WORKSPACE) $(REPORT)
