@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,14 +10,15 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass, ShapeInferencePass
 
 from topsideas.errors import ModelError
 from topsideas.graph.dense import densify_sparse
+from topsideas.graph.inference import complete_types, inline_and_infer
 from topsideas.graph.ops import Op, enumerate_ops
 from topsideas.graph.portable import take_in
 
 _CHUNK = 1 << 24
+_DEFAULT_OPSET = 17
 
 # Weights in external files from this size on stay there and are mapped when they are used.
 _STAYS_OUTSIDE = 1 << 20
@@ -81,12 +81,14 @@ def load_model(source: str | Path | onnx.ModelProto) -> Model:
     _check_valid(proto, path)
     digest = _digest(proto, files)
     densify_sparse(proto)
+    _import_default_opset(proto)
     return _build(proto, path, digest)
 
 
 def _build(proto: onnx.ModelProto, path: Path | None, digest: str) -> Model:
+    inlined = bool(proto.functions)
     try:
-        model = ir.serde.deserialize_model(proto)
+        model = ir.serde.deserialize_model(inline_and_infer(proto))
     except Exception as error:  # onnx-ir raises many kinds on malformed graphs
         raise ModelError(
             f"{_name(path)}: not a usable ONNX graph: {_root_cause(error)}"
@@ -94,22 +96,14 @@ def _build(proto: onnx.ModelProto, path: Path | None, digest: str) -> Model:
     if path is not None:
         ir.external_data.set_base_dir(model.graph, path.parent.resolve())
         take_in(model.graph, _STAYS_OUTSIDE)
-    inlined = bool(model.functions)
-    if inlined:
-        InlinePass()(model)
-    _infer_types(model)
+    complete_types(model)
     return Model(model, digest, path, inlined, enumerate_ops(model))
 
 
-def _infer_types(model: ir.Model) -> None:
-    """Fill in missing value types. Inference that fails leaves types unknown, never wrong."""
-    logger = logging.getLogger("onnx_ir")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
-    finally:
-        logger.setLevel(level)
+def _import_default_opset(proto: onnx.ModelProto) -> None:
+    """A model may use other domains only; what the tool inserts is of the default one."""
+    if not any(entry.domain in ("", "ai.onnx") for entry in proto.opset_import):
+        proto.opset_import.append(onnx.helper.make_opsetid("", _DEFAULT_OPSET))
 
 
 def _read_proto(path: Path) -> onnx.ModelProto:
@@ -138,7 +132,8 @@ def _check_valid(proto: onnx.ModelProto, path: Path | None) -> None:
 
 def _external_files(proto: onnx.ModelProto, path: Path | None) -> list[Path]:
     """The external data files, each proved to lie inside the model's folder."""
-    tensors = [t for t in _tensors(proto.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
+    found = _tensors(proto.graph) + [t for f in proto.functions for t in _attribute_tensors(f)]
+    tensors = [t for t in found if t.data_location == onnx.TensorProto.EXTERNAL]
     if path is None:
         if tensors:
             raise ModelError(
@@ -187,14 +182,20 @@ def _check_range(tensor: onnx.TensorProto, declared: Mapping[str, str], file: Pa
 
 def _size(tensor: onnx.TensorProto) -> int:
     try:
-        return math.ceil(math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize)
+        size: int = math.ceil(math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize)
+        return size
     except (ValueError, TypeError):  # a type that the checker will name
         return 0
 
 
 def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
     """All initializers and tensor attributes, bodies included."""
-    found = list(graph.initializer)
+    sparse = [t for s in graph.sparse_initializer for t in (s.values, s.indices)]
+    return [*graph.initializer, *sparse, *_attribute_tensors(graph)]
+
+
+def _attribute_tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> list[onnx.TensorProto]:
+    found: list[onnx.TensorProto] = []
     for node in graph.node:
         for attr in node.attribute:
             found += [attr.t] if attr.HasField("t") else list(attr.tensors)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import onnx_ir as ir
@@ -44,3 +45,38 @@ def placeholder(tensor: ir.TensorProtocol, name: str) -> ir.ExternalTensor:
     return ir.ExternalTensor("weights", 0, tensor.nbytes, tensor.dtype, shape=shape, name=name)
 
 
+def take_in(graph: ir.Graph, below: float = math.inf, but: Collection[str] = ()) -> None:
+    """Read tensors from external files into memory.
+
+    Args:
+        graph: A main graph; changed in place.
+        below: Its own initializers of this many bytes and more stay outside. Attributes, and what
+            bodies hold, is always taken in.
+        but: Names of initializers that stay as they are.
+    """
+    for name, value in graph.initializers.items():
+        if name not in but and value.const_value is not None and value.const_value.nbytes < below:
+            value.const_value = _held(value.const_value)
+    for body in graph.subgraphs():
+        for value in body.initializers.values():
+            if value.const_value is not None:
+                value.const_value = _held(value.const_value)
+    for node in _nodes(graph):
+        for name, attr in node.attributes.items():
+            if attr.type == ir.AttributeType.TENSOR and _is_outside(attr.as_tensor()):
+                node.attributes[name] = ir.AttrTensor(name, _held(attr.as_tensor()))
+
+
+def _nodes(graph: ir.Graph) -> Iterator[ir.Node]:
+    for inner in (graph, *graph.subgraphs()):
+        yield from inner
+
+
+def _is_outside(tensor: ir.TensorProtocol) -> bool:
+    return isinstance(tensor, ir.ExternalTensor)
+
+
+def _held(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    if not _is_outside(tensor):
+        return tensor
+    return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)

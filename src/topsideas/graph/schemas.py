@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -48,10 +49,17 @@ NO_SLOTS = Slots(frozenset(), frozenset())
 
 @dataclass(frozen=True, slots=True)
 class _Formal:
-    """One formal input or output: the element types it allows, and whether it repeats."""
+    """One formal input or output: the type variable it is bound to, and whether it repeats."""
 
+    variable: str
     types: frozenset[str]
     variadic: bool
+
+    @classmethod
+    def of(cls, parameter: Any, variadic: Any) -> _Formal:
+        """From a formal parameter of onnx's schemas or of the runtime's."""
+        name = getattr(parameter, "type_str", None) or parameter.typeStr
+        return cls(name, frozenset(parameter.types), parameter.option == variadic)
 
 
 def low_slots(node: ir.Node, opsets: Mapping[str, int]) -> Slots | str:
@@ -128,6 +136,16 @@ def _untyped(values: Iterable[ir.Value | None], formals: tuple[_Formal, ...]) ->
             yield value.name
 
 
+def same_type_inputs(node: ir.Node, output: int, opsets: Mapping[str, int]) -> list[int]:
+    """Inputs whose type variable is that of an output, so that both have one type."""
+    formals = _formals(node.domain, node.op_type, opsets.get(node.domain, 1))
+    wanted = _formal_at(formals[1], output) if formals is not None else None
+    if formals is None or wanted is None:
+        return []
+    sides = ((i, _formal_at(formals[0], i)) for i in range(len(node.inputs)))
+    return [i for i, formal in sides if formal is not None and formal.variable == wanted.variable]
+
+
 def allows(node: ir.Node, opsets: Mapping[str, int], slots: Slots, precision: Precision) -> bool:
     """Whether the schema of ``node`` allows ``precision`` in all of ``slots``."""
     formals = _formals(node.domain, node.op_type, opsets.get(node.domain, 1))
@@ -157,8 +175,8 @@ def _formals(
         return _runtime_schemas().get((domain, op_type))
     variadic = onnx.defs.OpSchema.FormalParameterOption.Variadic
     return (
-        tuple(_Formal(frozenset(p.types), p.option == variadic) for p in schema.inputs),
-        tuple(_Formal(frozenset(p.types), p.option == variadic) for p in schema.outputs),
+        tuple(_Formal.of(p, variadic) for p in schema.inputs),
+        tuple(_Formal.of(p, variadic) for p in schema.outputs),
     )
 
 
@@ -170,8 +188,8 @@ def _runtime_schemas() -> dict[tuple[str, str], tuple[tuple[_Formal, ...], tuple
     variadic = runtime.schemadef.OpSchema.FormalParameterOption.Variadic
     return {
         (s.domain, s.name): (
-            tuple(_Formal(frozenset(p.types), p.option == variadic) for p in s.inputs),
-            tuple(_Formal(frozenset(p.types), p.option == variadic) for p in s.outputs),
+            tuple(_Formal.of(p, variadic) for p in s.inputs),
+            tuple(_Formal.of(p, variadic) for p in s.outputs),
         )
         for s in runtime.get_all_operator_schema()
         if s.domain not in ("", "ai.onnx")

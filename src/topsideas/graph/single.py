@@ -11,6 +11,7 @@ import onnx_ir as ir
 from topsideas.graph.constants import LowConstants, constant
 from topsideas.graph.emulation import emulate
 from topsideas.graph.ops import bodies
+from topsideas.graph.portable import placeholder
 from topsideas.graph.schemas import Slots
 from topsideas.precision import Numerics
 
@@ -115,15 +116,9 @@ class Cutter:
                 graph.initializers.pop(name)
             elif value.const_value is not None and value.const_value.nbytes > _INLINE_BYTES:
                 weights[name] = value.const_value.numpy()
-                value.const_value = _placeholder(value.const_value, name)
+                value.const_value = placeholder(value.const_value, name)
         proto = ir.to_proto(ir.Model(graph, ir_version=self._ir_version))
         return proto.SerializeToString(deterministic=True), weights
-
-
-def _placeholder(tensor: ir.TensorProtocol, name: str) -> ir.ExternalTensor:
-    """Declares a tensor whose bytes are handed to the runtime directly."""
-    shape = ir.Shape(tensor.numpy().shape)
-    return ir.ExternalTensor("weights", 0, tensor.nbytes, tensor.dtype, shape=shape, name=name)
 
 
 def _weight(value: ir.Value, name: str) -> ir.Value:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -30,7 +30,7 @@ class Planted:
     model: onnx.ModelProto
     samples: tuple[Feeds, ...]
     answer: frozenset[int]
-    numerics: Numerics = Numerics()
+    numerics: Numerics = field(default_factory=Numerics)
 
 
 def planted_models() -> list[Planted]:

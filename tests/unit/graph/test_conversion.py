@@ -18,7 +18,7 @@ FLOAT, FP16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
 
 def model_of(text: str, opset: int = 17, ir_version: int = 10) -> Model:
-    header = f'<ir_version: {ir_version}, opset_import: ["": {opset}, "com.microsoft": 1]> g '
+    header = f'<ir_version: {ir_version}, opset_import: ["": {opset}, "com.microsoft": 1, "acme": 1]> g '
     return load_model(onnx.parser.parse_model(header + text))
 
 
@@ -436,12 +436,20 @@ class TestLimits:
 
     def test_op_beside_a_value_of_unknown_type_is_pinned(self) -> None:
         source = model_of("""(float[2, 2] x, float[2, 2] z) => (float[2, 2] y) {
-            f = com.microsoft.FusedMatMul (x, z)
+            f = acme.Mystery (x, z)
             y = Add (f, x)
         }""")
         assert source.candidates == frozenset()
         assert "type of 'f' is not known" in source.ops[1].reason
         assert converted(source).casts == 0
+
+    def test_output_of_a_contrib_op_has_the_type_its_schema_ties_it_to(self) -> None:
+        source = model_of("""(float[2, 2] x, float[2, 2] z) => (float[2, 2] y) {
+            f = com.microsoft.FusedMatMul (x, z)
+            y = Add (f, x)
+        }""")
+        assert source.candidates == {0, 1}
+        assert types(converted(source))["f"] == ir.DataType.FLOAT16
 
     def test_bf16(self) -> None:
         conversion = converted(model_of(CHAIN), precision=BF16)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
+from topsideas.graph import loading
 from topsideas.graph.conversion import Conversion, convert, write
 from topsideas.graph.conversion_weights import LowWeights
 from topsideas.graph.gates import check_export
@@ -119,7 +120,10 @@ def test_writing_leaves_the_conversion_as_it_is(tmp_path: Path) -> None:
     assert ir.to_proto(conversion.model) == before
 
 
-def test_external_weights_are_not_held_in_memory(external: Path) -> None:
+def test_external_weights_are_not_held_in_memory(
+    external: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "_STAYS_OUTSIDE", 4 * SIZE)
     source = load_model(external)
     weights = LowWeights(Numerics())
     tensor = source.graph.initializers["w"].const_value

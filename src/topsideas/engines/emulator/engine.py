@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +27,7 @@ from topsideas.errors import EngineError
 from topsideas.graph.conversion_files import write_model
 from topsideas.graph.emulation import check_expressible, emulated
 from topsideas.graph.loading import Model
+from topsideas.graph.portable import portable
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Accumulation, Numerics, Subnormals
 
@@ -126,23 +127,18 @@ class EmulatorExecutable:
         It shares no executor with :meth:`run`, and its fp32 parts differ in the last bits, as
         those of any other machine do. An answer that holds only without them is not robust.
         """
-        return WholeModel(runtime.session(self._bytes(), fused=True))
+        return WholeModel.open(self._stamped(), fused=True)
 
     def fused(self) -> WholeModel:
         """The plan where low ops do not round between each other: a target that fuses them.
 
         Real targets lie between this and :meth:`run`; an answer with room for them holds in both.
         """
-        model = self.engine.whole(self.low, between=False)
-        return WholeModel(runtime.session(ir.to_proto(model).SerializeToString(), fused=True))
+        return WholeModel.open(self.engine.whole(self.low, between=False), fused=True)
 
     def freeze(self) -> WholeModel:
         """The plan as one session whose outputs equal those of :meth:`run` bit for bit."""
-        return WholeModel(runtime.session(self._bytes()))
-
-    def _bytes(self) -> bytes:
-        serialised: bytes = ir.to_proto(self._stamped()).SerializeToString()
-        return serialised
+        return WholeModel.open(self._stamped())
 
     def _stamped(self) -> ir.Model:
         model = self.engine.whole(self.low)
@@ -152,9 +148,21 @@ class EmulatorExecutable:
 
 @dataclass(frozen=True)
 class WholeModel:
-    """A whole emulated model in one session."""
+    """A whole emulated model in one session.
+
+    Attributes:
+        session: The session.
+        weights: Kept alive because the session refers to them.
+    """
 
     session: ort.InferenceSession
+    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, model: ir.Model, *, fused: bool = False) -> WholeModel:
+        """A session of a model that nobody else holds. Raises EngineError."""
+        proto, weights = portable(model)
+        return cls(runtime.session(proto, weights, fused=fused), weights)
 
     @classmethod
     def load(cls, path: Path) -> WholeModel:
