@@ -33,6 +33,6 @@ def round_to(array: np.ndarray, numerics: Numerics) -> np.ndarray:
         array = np.asarray(np.clip(array, -limit, limit))
     with np.errstate(over="ignore", invalid="ignore"):
         rounded: np.ndarray = array.astype(low_dtype(numerics.precision)).astype(np.float32)
-    if numerics.subnormals is Subnormals.FLUSH:
-        rounded *= ~(np.abs(rounded) < np.float32(numerics.precision.smallest_normal))
+        if numerics.subnormals is Subnormals.FLUSH:
+            rounded *= ~(np.abs(rounded) < np.float32(numerics.precision.smallest_normal))
     return rounded

@@ -137,13 +137,20 @@ class AutoSearch:
             return
         if verdict.note:
             raise EngineError(f"the model fails even with every op in fp32: {verdict.note}")
-        used = "" if verdict.margin is None else f", margin {verdict.margin:.4g}"
-        where = f" in output {verdict.output!r}" if verdict.output else ""
         raise BaselineError(
-            f"even with every op in fp32, sample {verdict.sample} misses its golden outputs"
-            f"{where}{used} (expected at most {self.settings.bound:g}). No choice of fp32 ops can "
+            f"even with every op in fp32, {self._missed(verdict)}. No choice of fp32 ops can "
             "repair that: check that the golden files come from this model and these inputs, or "
             "widen the tolerance"
+        )
+
+    def _missed(self, verdict: Verdict) -> str:
+        which = "the data set" if verdict.sample is None else f"sample {verdict.sample}"
+        if self.settings.validator is not None:
+            return f"{which} is refused by {self.settings.validator.name}"
+        where = f" in output {verdict.output!r}" if verdict.output else ""
+        return (
+            f"{which} misses its golden outputs{where}, margin {verdict.margin:.4g} "
+            f"(expected at most {self.settings.bound:g})"
         )
 
     def _check_deterministic(self) -> None:
@@ -151,8 +158,12 @@ class AutoSearch:
         executable = self.engine.compile(PrecisionPlan(self._must))
         if not isinstance(executable, SecondOpinion) or self.journal.recall("control", "same"):
             return
-        fresh, inputs = executable.second_opinion(), self.references.inputs(self.judge.hardest)
-        first, second = fresh.run(inputs), fresh.run(inputs)
+        inputs = self.references.inputs(self.judge.hardest)
+        try:
+            fresh = executable.second_opinion()
+            first, second = fresh.run(inputs), fresh.run(inputs)
+        except EngineError:
+            return  # a plan that cannot run fails: that is a verdict, and the same one twice
         for name in first:
             if margin(second[name], first[name], Tolerance(0.0, 0.0)) > 0:
                 raise EngineError(

@@ -125,7 +125,10 @@ class Judge:
 
     def _judge_dataset(self, executable: Runnable, validator: Validator) -> Verdict:
         golden = [self._references.golden(i) for i in self._references.ids]
-        outputs = [executable.run(self._references.inputs(i)) for i in self._references.ids]
+        try:
+            outputs = [executable.run(self._references.inputs(i)) for i in self._references.ids]
+        except EngineError as error:
+            return Verdict(passed=False, margin=math.inf, note=str(error))
         listed = [_listed(o, g) for o, g in zip(outputs, golden, strict=True)]
         passed = _call(validator, [_listed(g, g) for g in golden], listed, "the data set")
         return Verdict(passed=passed, margin=None)
@@ -148,7 +151,7 @@ def _listed(arrays: Arrays, like: Arrays) -> list[Any]:
 def _call(
     validator: Validator, reference: Sequence[Any], outputs: Sequence[Any], what: str
 ) -> bool:
-    name = getattr(validator.function, "__name__", "val_func")
+    name = validator.name
     try:
         answer = validator.function(reference, outputs)
     except (Exception, SystemExit) as error:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from topsideas.errors import UsageError
 from topsideas.search.oracle import Budget
@@ -20,18 +21,24 @@ class Validator:
         function: ``function(reference, outputs) -> bool``; with scope ``sample`` both are lists of
             arrays in the model's output order, with scope ``dataset`` lists of such lists.
         scope: ``sample`` or ``dataset``.
-        identity: What the function is, for cache keys; None keeps its verdicts out of the journal.
+        identity: What the function is, for cache keys. By default nothing is known of it, so
+            that its verdicts are recalled by nobody else.
     """
 
     function: Callable[[Any, Any], bool]
     scope: str = "sample"
-    identity: Mapping[str, str] | None = None
+    identity: Mapping[str, str] = field(default_factory=lambda: {"unique": uuid4().hex})
 
     def __post_init__(self) -> None:
         if self.scope not in ("sample", "dataset"):
             raise UsageError(f"val_scope={self.scope!r}: expected 'sample' or 'dataset'")
         if not callable(self.function):
             raise UsageError(f"val_func={self.function!r}: expected a function of two arguments")
+
+    @property
+    def name(self) -> str:
+        """How messages call the function."""
+        return getattr(self.function, "__name__", "val_func")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ class Settings:
         """Everything that can change a verdict, for cache keys."""
         rule = self.criterion
         named = {"cos_sim": rule.threshold} if isinstance(rule, Cosine) else _tolerance(rule)
-        own = self.validator and {"scope": self.validator.scope, **(self.validator.identity or {})}
+        own = self.validator and {"scope": self.validator.scope, **self.validator.identity}
         return {**named, "margin": self.bound, "validator": own}
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from topsideas.errors import TopsideasError
+from topsideas.report.text import printable
 
 EXIT_INTERRUPTED = 130
 
@@ -27,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run(args, words)
     except TopsideasError as error:
-        print(f"topsideas: error: {error}", file=sys.stderr)  # noqa: T201
+        # Messages quote names out of files, which may hold what a terminal obeys.
+        message = "\n".join(printable(line) for line in str(error).splitlines())
+        print(f"topsideas: error: {message}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     except KeyboardInterrupt:
         print("topsideas: interrupted", file=sys.stderr)  # noqa: T201

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from topsideas.graph.loading import Model
 from topsideas.graph.ops import Op
+from topsideas.report.console import standard_output
 from topsideas.report.text import printable
 
 
@@ -20,7 +20,7 @@ def list_ops(model: Model) -> None:
         low = "candidate" if op.candidate else f"pinned: {op.reason}"
         cells = (str(op.id), op.path, op.name, op.type, _shapes(op), low)
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    console = Console()
+    console = standard_output()
     console.print(table)
     console.print(f"{len(model.ops)} ops, {len(model.candidates)} candidates")
 

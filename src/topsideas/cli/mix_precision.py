@@ -190,6 +190,7 @@ class _Run:
             mode="manual" if found is None else "auto",
             model=self.model,
             plan_ids=plan.ids,
+            asked=self.kept.kept,
             verdict=verdict,
             identity=problem.engine.identity(),
             options=self._options(),

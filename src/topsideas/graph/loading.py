@@ -120,6 +120,10 @@ def _check_not_empty(proto: onnx.ModelProto, path: Path | None) -> None:
         raise ModelError(
             f"{_name(path)}: holds no graph; expected an ONNX model with nodes and outputs"
         )
+    if not proto.graph.output:
+        raise ModelError(
+            f"{_name(path)}: the graph has no outputs; expected at least one to compare"
+        )
 
 
 def _check_valid(proto: onnx.ModelProto, path: Path | None) -> None:

@@ -14,6 +14,13 @@ Json = dict[str, Any]
 
 # Rows shown unless all are asked for.
 _ROWS = 15
+_UNFOLDED = 1 << 16
+
+
+def standard_output() -> Console:
+    """Where results go. Lines are folded for a terminal only, never in a pipe or a file."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_UNFOLDED)
 
 
 def show(report: Json, *, quiet: bool = False, verbose: bool = False) -> None:
@@ -24,13 +31,13 @@ def show(report: Json, *, quiet: bool = False, verbose: bool = False) -> None:
         quiet: The verdict line only.
         verbose: All ops, not the worst ones only.
     """
-    console = Console(highlight=False)
+    console = standard_output()
     console.print(_headline(report))
     if quiet:
         return
     _network(console, report)
     if report["fp32_nodes"]:
-        _kept(console, report)
+        _kept(console, report, verbose=verbose)
     if report["op_statistic"]:
         _ops(console, report, verbose=verbose)
     _closing(console, report)
@@ -44,7 +51,9 @@ def _headline(report: Json) -> Text:
     what = f"{len(kept)} op{plural} in fp32" if kept else "all candidate ops in low precision"
     line.append(f"  {what}", style="default not bold")
     if report["margin"] is not None:
-        line.append(f", margin {number(report['margin'])} (at most 1)", style="default not bold")
+        bound = number(report["options"]["margin"])
+        margin = f", margin {number(report['margin'])} (at most {bound})"
+        line.append(margin, style="default not bold")
     elif report["decided_by"]["note"]:
         line.append(f", {printable(report['decided_by']['note'])}", style="default not bold")
     if not passed and report["decided_by"]["sample"] is not None:
@@ -86,24 +95,37 @@ def _badness(comparison: Json) -> float:
     return float("inf") if margin is None else float(margin)
 
 
-def _kept(console: Console, report: Json) -> None:
+def _kept(console: Console, report: Json, *, verbose: bool) -> None:
+    ops = report["fp32_ops"]
+    shown = ops if verbose else sorted(ops, key=_effect)[:_ROWS]
     table = _table("id", "type", "name", "why it stays in fp32")
-    for op in report["fp32_ops"]:
+    for op in shown:
         table.add_row(
             str(op["id"]), Text(op["type"]), Text(printable(op["name"] or op["path"])), _why(op)
         )
     console.print()
-    console.print("ops in fp32", style="bold")
+    title = "ops in fp32" if len(shown) == len(ops) else f"ops in fp32, {len(shown)} of {len(ops)}"
+    console.print(title, style="bold")
     console.print(table)
 
 
-def _why(op: Json) -> str:
+def _effect(op: Json) -> tuple[float, int]:
+    """Orders ops by what their absence does to the outputs, the worst first."""
     witness = op.get("witness")
+    margin = witness["margin"] if witness is not None else 0.0
+    return (-(float("inf") if margin is None else margin), op["id"])
+
+
+def _why(op: Json) -> Text:
+    witness = op.get("witness")
+    if op["asked"]:
+        return Text("asked for")
     if witness is None:
-        return "asked for"
+        return Text("the search ended before it was examined")
     overflow = "overflows; " if op["overflows"] else ""
     margin = number(witness["margin"], witness["note"] or "the rule says no")
-    return f"{overflow}without it sample {witness['sample']} fails: {margin}"
+    sample = "the data set" if witness["sample"] is None else f"sample {witness['sample']}"
+    return Text(printable(f"{overflow}without it {sample} fails: {margin}"))
 
 
 def _ops(console: Console, report: Json, *, verbose: bool) -> None:
@@ -185,7 +207,7 @@ def _closing(console: Console, report: Json) -> None:
     console.print()
     search = report.get("search")
     if search is not None:
-        console.print(_search_line(search))
+        console.print(Text(printable(_search_line(search))))
     for note in report["notes"]:
         console.print(Text(f"note: {printable(note)}"))
     for role, path in report["output_files"].items():

@@ -30,6 +30,7 @@ def document(
     mode: str,
     model: Model,
     plan_ids: Sequence[int],
+    asked: Collection[int],
     verdict: Verdict,
     identity: Identity,
     options: Mapping[str, Any],
@@ -46,6 +47,7 @@ def document(
         mode: ``auto`` or ``manual``.
         model: The model.
         plan_ids: The ops kept in fp32.
+        asked: Those among them that the user asked for.
         verdict: The verdict on the plan.
         identity: The engine.
         options: What the run was asked for.
@@ -64,7 +66,7 @@ def document(
         "verdict": "pass" if verdict.passed else "fail",
         **_verdict_fields(verdict),
         "fp32_nodes": sorted(plan_ids),
-        "fp32_ops": [_op(ops[i], search) for i in sorted(plan_ids)],
+        "fp32_ops": [_op(ops[i], i in asked, search) for i in sorted(plan_ids)],
         "engine": identity.to_json(),
         "model": _model(model),
         "options": dict(options),
@@ -84,8 +86,8 @@ def _verdict_fields(verdict: Verdict) -> Json:
     return {"margin": fields["margin"], "decided_by": decided}
 
 
-def _op(op: Op, search: SearchResult | None) -> Json:
-    described = {"id": op.id, "path": op.path, "name": op.name, "type": op.type}
+def _op(op: Op, asked: bool, search: SearchResult | None) -> Json:
+    described = {"id": op.id, "path": op.path, "name": op.name, "type": op.type, "asked": asked}
     if search is None:
         return described
     witness = search.witnesses.get(op.id)

@@ -129,7 +129,8 @@ def error_ratio(out: np.ndarray, ref: np.ndarray, rule: Tolerance) -> np.ndarray
         return np.where(out == ref, 0.0, math.inf)
     with np.errstate(all="ignore"):
         wide = np.abs(ref.astype(np.float64))
-        ratio: np.ndarray = abs_error(out, ref) / (rule.atol + rule.rtol * wide)
+        # Without asarray, arithmetic on arrays of no axes gives scalars.
+        ratio = np.asarray(abs_error(out, ref) / (rule.atol + rule.rtol * wide))
     ratio[_equal(out, ref)] = 0.0
     ratio[np.isnan(ratio)] = math.inf
     return ratio

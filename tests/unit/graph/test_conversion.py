@@ -18,7 +18,8 @@ FLOAT, FP16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
 
 def model_of(text: str, opset: int = 17, ir_version: int = 10) -> Model:
-    header = f'<ir_version: {ir_version}, opset_import: ["": {opset}, "com.microsoft": 1, "acme": 1]> g '
+    opsets = f'"": {opset}, "com.microsoft": 1, "acme": 1'
+    header = f"<ir_version: {ir_version}, opset_import: [{opsets}]> g "
     return load_model(onnx.parser.parse_model(header + text))
 
 

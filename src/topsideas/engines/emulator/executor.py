@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from topsideas.engines.emulator.sessions import Sessions
-from topsideas.engines.emulator.steps import Block, Step
+from topsideas.engines.emulator.steps import Block, Step, fed
 from topsideas.engines.emulator.store import (
     MISSING,
     Key,
@@ -60,10 +60,7 @@ class Executor:
 
     def run(self, low: frozenset[int], feeds: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """The outputs by name when the ops in ``low`` run low."""
-        env: _Env = {}
-        for value in self._block.graph.inputs:
-            if str(value.name) in feeds:
-                env[value] = self._pin(feeds[str(value.name)])
+        env = {v: self._pin(tensor) for v, tensor in fed(self._block.graph, feeds).items()}
         self._run_block(self._block, low, env)
         return {str(o.name): self._fetch(self._key(o, env)) for o in self._block.graph.outputs}  # type: ignore[misc]
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from topsideas.engines.emulator.store import Tensor
+from topsideas.errors import EngineError
 from topsideas.graph.constants import constant
 from topsideas.graph.ops import bodies, op_id
 from topsideas.graph.schemas import Slots
@@ -57,6 +59,14 @@ def compile_block(graph: ir.Graph, slots: Mapping[int, Slots]) -> Block:
     """Turn a numbered graph into steps; ``slots`` holds those of every candidate op."""
     steps = tuple(_step(n, slots) for n in graph if not _is_constant(n))
     return Block(graph, steps, _releases(graph, steps))
+
+
+def fed(graph: ir.Graph, feeds: Mapping[str, Tensor]) -> dict[ir.Value, Tensor]:
+    """The inputs of a graph by value. Raises EngineError if one has no array."""
+    for value in graph.inputs:
+        if value.name not in feeds and not value.is_initializer():
+            raise EngineError(f"no array for input {value.name!r}; given: {sorted(feeds)}")
+    return {v: feeds[str(v.name)] for v in graph.inputs if v.name in feeds}
 
 
 def _is_constant(node: ir.Node) -> bool:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from topsideas.engines.base import OpRecord
 from topsideas.engines.emulator.sessions import Sessions
-from topsideas.engines.emulator.steps import Block, Step
+from topsideas.engines.emulator.steps import Block, Step, fed
 from topsideas.engines.emulator.store import Tensor
 from topsideas.errors import EngineError
 from topsideas.graph.constants import constant
@@ -44,8 +44,8 @@ class Tracer:
 
     def __iter__(self) -> Iterator[OpRecord]:
         """Yield a record per executed op, in order; afterwards ``outputs`` holds the outputs."""
-        graph, feeds = self._block.graph, self._feeds
-        env: _Env = {v: feeds[str(v.name)] for v in graph.inputs if str(v.name) in feeds}
+        graph = self._block.graph
+        env: _Env = fed(graph, self._feeds)
         yield from self._run_block(self._block, env)
         self.outputs = {str(o.name): _read(o, env) for o in graph.outputs}
 
