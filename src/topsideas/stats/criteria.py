@@ -168,8 +168,8 @@ def cosine_margin(similarity: float, threshold: float) -> float:
 
 
 def _products(out: np.ndarray, ref: np.ndarray) -> tuple[float, float, float]:
-    x, y = out.astype(np.float64).ravel(), ref.astype(np.float64).ravel()
     with np.errstate(all="ignore"):
+        x, y = out.astype(np.float64).ravel(), ref.astype(np.float64).ravel()
         return float(x @ y), float(x @ x), float(y @ y)
 
 

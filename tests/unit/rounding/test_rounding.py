@@ -23,6 +23,7 @@ MANTISSA = {"fp16": 10, "bf16": 7}
 
 every_format = pytest.mark.parametrize("precision", [FP16, BF16], ids=lambda p: p.name)
 every_numerics = pytest.mark.parametrize("numerics", EVERY, ids=lambda n: "-".join(_fields(n)))
+quick = settings(deadline=None, max_examples=40)
 
 
 def _fields(numerics: Numerics) -> list[str]:
@@ -55,9 +56,9 @@ def _same(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 def _by_definition(x: np.ndarray, precision: Precision) -> np.ndarray:
     """IEEE 754: the nearest multiple of the quantum, ties to even, with an unbounded exponent."""
-    wide = x.astype(np.float64)
     digits, least = MANTISSA[precision.name], round(np.log2(precision.smallest_normal))
     with np.errstate(all="ignore"):
+        wide = x.astype(np.float64)
         exponent = np.maximum(np.floor(np.log2(np.abs(wide))), least)
         quantum = 2.0 ** (exponent - digits)
         rounded = np.copysign(np.rint(wide / quantum) * quantum, wide)
@@ -72,18 +73,19 @@ def _every_boundary(dtype: type) -> np.ndarray:
     middles = (finite[1:].astype(np.float64) + finite[:-1]) / 2
     exact = np.concatenate([values, middles.astype(np.float32)])
     with np.errstate(all="ignore"):
-        return np.concatenate([exact, np.nextafter(exact, np.inf), np.nextafter(exact, -np.inf)])
+        near = [np.nextafter(exact, np.float32(end)) for end in (np.inf, -np.inf)]
+    return np.concatenate([exact, *near])
 
 
 @every_format
 def test_every_boundary_is_rounded_by_the_definition(precision: Precision) -> None:
     x = _every_boundary(PLAIN[precision.name][1])
-    x = x.astype(np.float32)
     assert x.size > 300_000
     assert _same(round_to(x, Numerics(precision)), _by_definition(x, precision)).all()
 
 
 @every_format
+@quick
 @given(x=arrays)
 def test_any_float32_is_rounded_as_the_16_bit_type_does(
     precision: Precision, x: np.ndarray
@@ -96,6 +98,7 @@ def test_any_float32_is_rounded_as_the_16_bit_type_does(
 
 
 @every_format
+@quick
 @given(x=arrays)
 def test_saturation_changes_nothing_but_what_overflows(
     precision: Precision, x: np.ndarray
@@ -109,6 +112,7 @@ def test_saturation_changes_nothing_but_what_overflows(
 
 
 @every_format
+@quick
 @given(x=arrays)
 def test_flushing_changes_nothing_but_subnormals(precision: Precision, x: np.ndarray) -> None:
     kept = round_to(x, Numerics(precision))
@@ -118,6 +122,7 @@ def test_flushing_changes_nothing_but_subnormals(precision: Precision, x: np.nda
 
 
 @every_numerics
+@quick
 @given(x=arrays)
 def test_rounding_twice_is_rounding_once(numerics: Numerics, x: np.ndarray) -> None:
     once = round_to(x, numerics)
@@ -125,6 +130,7 @@ def test_rounding_twice_is_rounding_once(numerics: Numerics, x: np.ndarray) -> N
 
 
 @every_numerics
+@quick
 @given(x=arrays)
 def test_rounding_keeps_order_and_sign(numerics: Numerics, x: np.ndarray) -> None:
     numbers = np.sort(x[~np.isnan(x)])
@@ -153,7 +159,7 @@ def _identity(numerics: Numerics) -> tuple[EmulatorExecutable, WholeModel, Whole
 
 
 @every_numerics
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(x=arrays)
 def test_the_emulator_rounds_inside_a_graph_as_the_reference(
     numerics: Numerics, x: np.ndarray
@@ -164,6 +170,6 @@ def test_the_emulator_rounds_inside_a_graph_as_the_reference(
 
 @every_numerics
 def test_the_emulator_rounds_every_boundary_as_the_reference(numerics: Numerics) -> None:
-    x = _every_boundary(PLAIN[numerics.precision.name][1]).astype(np.float32)
+    x = _every_boundary(PLAIN[numerics.precision.name][1])[::5]
     for executable in _identity(numerics):
         assert _same(executable.run({"x": x})["y"], round_to(x, numerics)).all()
