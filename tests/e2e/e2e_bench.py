@@ -247,4 +247,6 @@ def outputs_of(report: Mapping[str, Any], field: str) -> dict[int, list[Any]]:
 
 def results(report: Mapping[str, Any], pair: str) -> list[str]:
     """Pass or fail of one comparison, over samples and outputs."""
-    return [output[pair]["result"] for sample in report["model_outputs"] for output in sample.values()]
+    return [
+        output[pair]["result"] for sample in report["model_outputs"] for output in sample.values()
+    ]

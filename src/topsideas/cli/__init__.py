@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(args, words)
     except TopsideasError as error:
         # Messages quote names out of files, which may hold what a terminal obeys.
-        message = "\n".join(printable(line) for line in str(error).splitlines())
+        message = "\n".join(printable(line) for line in str(error).split("\n"))
         print(f"topsideas: error: {message}", file=sys.stderr)  # noqa: T201
         return error.exit_code
     except KeyboardInterrupt:

@@ -94,7 +94,7 @@ def margin(out: Any, ref: Any, criterion: Criterion) -> float:
         return math.inf
     if out.size == 0:
         return 0.0
-    if isinstance(criterion, Cosine) and _is_float(ref):
+    if isinstance(criterion, Cosine) and is_float(ref):
         return _cosine_margin(out, ref, criterion.threshold)
     rule = criterion if isinstance(criterion, Tolerance) else Tolerance()
     return _allowed_maximum(error_ratio(out, ref, rule), rule.ntol)
@@ -110,8 +110,8 @@ def compare(out: np.ndarray, ref: np.ndarray, criterion: Criterion) -> Compariso
         margin=margin(out, ref, criterion),
         element_count=out.size,
         exceed_tol_count=out.size if ratio is None else int(np.count_nonzero(ratio > 1)),
-        nan_count=int(np.isnan(out).sum()) if _is_float(out) else 0,
-        inf_count=int(np.isinf(out).sum()) if _is_float(out) else 0,
+        nan_count=int(np.isnan(out).sum()) if is_float(out) else 0,
+        inf_count=int(np.isinf(out).sum()) if is_float(out) else 0,
         cos_sim_value=cosine(out, ref) if numeric else None,
         norm_rel=norm_ratio(out, ref) if numeric else None,
         max_abs_err=_finite(_max(abs_error(out, ref))) if numeric else None,
@@ -125,7 +125,7 @@ def error_ratio(out: np.ndarray, ref: np.ndarray, rule: Tolerance) -> np.ndarray
     Equal elements (NaN counts as equal to NaN) give 0 even with a zero allowance. Elements of
     types other than float give 0 or infinity.
     """
-    if not _is_float(ref) or not _is_float(out):
+    if not is_float(ref) or not is_float(out):
         return np.where(out == ref, 0.0, math.inf)
     with np.errstate(all="ignore"):
         wide = np.abs(ref.astype(np.float64))
@@ -151,7 +151,7 @@ def cosine(out: np.ndarray, ref: np.ndarray) -> float | None:
 def norm_ratio(out: np.ndarray, ref: np.ndarray) -> float | None:
     """``‖out‖₂ / ‖ref‖₂`` in float64, or None where that is undefined."""
     _, left, right = _products(out, ref)
-    return _finite(math.sqrt(left / right)) if right > 0 and left >= 0 else None
+    return norm_ratio_of(left, right)
 
 
 def cosine_of(dot: float, left: float, right: float) -> float | None:
@@ -165,6 +165,13 @@ def cosine_of(dot: float, left: float, right: float) -> float | None:
 def cosine_margin(similarity: float, threshold: float) -> float:
     """How much of the allowance a cosine similarity uses; up to 1 passes."""
     return (1.0 - similarity) / max(1.0 - threshold, _COSINE_STEP)
+
+
+def norm_ratio_of(left: float, right: float) -> float | None:
+    """``‖x‖₂ / ‖y‖₂`` from ``x·x`` and ``y·y``."""
+    if not (right > 0 and math.isfinite(left) and math.isfinite(right)):
+        return None
+    return _finite(math.sqrt(left) / math.sqrt(right))
 
 
 def _products(out: np.ndarray, ref: np.ndarray) -> tuple[float, float, float]:
@@ -213,11 +220,12 @@ def _finite(value: float) -> float | None:
 
 def _equal(out: np.ndarray, ref: np.ndarray) -> np.ndarray:
     same = out == ref
-    if _is_float(out) and _is_float(ref):
+    if is_float(out) and is_float(ref):
         same |= np.isnan(out) & np.isnan(ref)
     return np.asarray(same)
 
 
-def _is_float(array: np.ndarray) -> bool:
+def is_float(array: np.ndarray) -> bool:
+    """Whether the elements are floating-point numbers of any format."""
     # ml_dtypes' formats (bfloat16, float8) are of kind "V".
     return array.dtype.kind == "f" or array.dtype.name.startswith(("bfloat", "float"))

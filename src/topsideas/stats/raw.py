@@ -13,6 +13,8 @@ from topsideas.stats.criteria import (
     cosine_margin,
     cosine_of,
     error_ratio,
+    is_float,
+    norm_ratio_of,
 )
 
 
@@ -31,6 +33,7 @@ class RawSums:
         self._exceed = 0
         self._dot = 0.0
         self._comparable = True
+        self._floats = True
 
     def add(self, low: np.ndarray | None, fp32: np.ndarray | None) -> None:
         """Add one pair; None where that run did not execute the op."""
@@ -41,6 +44,7 @@ class RawSums:
             self._exceed += low.size if low is not None else 0
             return
         self._exceed += int(np.count_nonzero(error_ratio(low, fp32, self._rule) > 1))
+        self._floats &= is_float(low) and is_float(fp32)
         if low.dtype.kind in "fiub" and fp32.dtype.kind in "fiub":
             with np.errstate(all="ignore"):
                 self._dot += float(
@@ -57,22 +61,18 @@ class RawSums:
             "numpy_allclose": "pass" if passed else "fail",
             "exceed_tol_count": self._exceed,
             "cos_sim_value": cos if self._comparable else None,
-            "norm_rel": self._norm_ratio() if self._comparable else None,
+            "norm_rel": norm_ratio_of(self._low.squares, self._fp32.squares)
+            if self._comparable
+            else None,
         }
 
     def _passed(self, cos: float | None) -> bool:
         if not self._comparable:
             return False
-        if isinstance(self._criterion, Cosine) and cos is not None:
+        if isinstance(self._criterion, Cosine) and self._floats and cos is not None:
             return cosine_margin(cos, self._criterion.threshold) <= 1
         allowed = math.floor(self._rule.ntol * self._low.count + 1e-9)
         return self._exceed <= allowed
-
-    def _norm_ratio(self) -> float | None:
-        if not self._fp32.squares > 0 or not math.isfinite(self._fp32.squares):
-            return None
-        ratio = self._low.squares / self._fp32.squares
-        return math.sqrt(ratio) if math.isfinite(ratio) else None
 
 
 class _Elements:

@@ -1,0 +1,91 @@
+"""CALC's counts against counting in plain Python."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from topsideas.errors import UsageError
+from topsideas.stats.calc import CalcCounts, Thresholds, beyond
+
+quick = settings(deadline=None, max_examples=60)
+# Exact in every float type, so that counting in Python compares the same numbers.
+levels = st.sampled_from([0.0, 2.0**-14, 0.5, 1.0, 64.0, 128.0, 2048.0, 65504.0])
+dtypes = st.sampled_from(
+    [np.float16, np.float32, np.float64, np.int8, np.int64, np.uint8, np.bool_]
+)
+arrays = dtypes.flatmap(lambda d: hnp.arrays(d, hnp.array_shapes(min_dims=0, min_side=0)))
+
+
+@quick
+@given(st.lists(arrays, min_size=1, max_size=3), levels, levels)
+def test_shares_are_those_of_the_definition(parts: list[np.ndarray], le: float, ge: float) -> None:
+    counts = CalcCounts(Thresholds(le, ge, 65504.0))
+    for part in parts:
+        counts.add(part, part)
+    magnitudes = [abs(x) for part in parts for x in part.ravel().tolist()]
+    floats = [abs(x) for p in parts if p.dtype.kind == "f" for x in p.ravel().tolist()]
+    expected = {
+        "fp16_ge_ratio": _share(sum(m >= ge for m in magnitudes), len(magnitudes)),
+        "fp16_le_ratio": _share(sum(m <= le for m in magnitudes), len(magnitudes)),
+        "fp16_clip_ratio": _share(sum(m > 65504 for m in floats), len(magnitudes)),
+        "fp16_check_nan": any(math.isnan(m) for m in magnitudes),
+    }
+    assert counts.fields("fp16") == expected
+
+
+def _share(count: int, total: int) -> float | None:
+    return count / total if total else None
+
+
+def test_the_least_integer_is_large() -> None:
+    counts = CalcCounts(Thresholds(le=1, ge=100, limit=65504))
+    counts.add(np.array([-128, 1], np.int8), None)
+    assert counts.fields("x") == {
+        "x_ge_ratio": 0.5,
+        "x_le_ratio": 0.5,
+        "x_clip_ratio": 0.0,
+        "x_check_nan": False,
+    }
+
+
+def test_a_threshold_beyond_fp16_counts_infinities_only() -> None:
+    counts = CalcCounts(Thresholds(le=1e5, ge=1e5, limit=65504))
+    counts.add(np.array([65504, math.inf, -math.inf, 0], np.float16), None)
+    assert counts.fields("x")["x_ge_ratio"] == 0.5
+    assert counts.fields("x")["x_le_ratio"] == 0.5
+
+
+def test_strings_and_empty_tensors_are_only_counted() -> None:
+    counts = CalcCounts(Thresholds(0, 0, 65504))
+    assert counts.fields("x")["x_ge_ratio"] is None
+    counts.add(np.array(["a", "b"], object), None)
+    assert counts.fields("x")["x_ge_ratio"] == 0
+    assert counts.fields("x")["x_check_nan"] is False
+
+
+def test_what_was_computed_decides_what_is_clipped() -> None:
+    counts = CalcCounts(Thresholds(0, 0, 65504))
+    counts.add(np.array([math.inf, 1.0], np.float32), np.array([7e4, 1.0], np.float32))
+    assert counts.fields("x")["x_clip_ratio"] == 0.5
+    counts.add(np.array([math.inf, 1.0], np.float32), None)
+    assert counts.fields("x")["x_clip_ratio"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [([65504.0, -65504.0], 0), ([65505.0, -1e9, math.inf], 3), ([math.nan], 0), ([], 0)],
+)
+def test_beyond_the_limit(values: list[float], count: int) -> None:
+    assert beyond(np.array(values, np.float32), 65504.0) == count
+
+
+@pytest.mark.parametrize(("le", "ge"), [(-1, 0), (0, math.nan)])
+def test_thresholds_that_make_no_sense_are_refused(le: float, ge: float) -> None:
+    with pytest.raises(UsageError, match="_value_thres"):
+        Thresholds(le, ge, 65504)
