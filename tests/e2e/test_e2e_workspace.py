@@ -24,7 +24,10 @@ REMEDY = "; pass --clean to empty it or use another --workspace"
             ["--compile_options", '{"subnormals": "flush"}'],
             'compile_options.subnormals was not set, is "flush"',
         ),
-        (["--min_shapes", "x:[1,4]", "--max_shapes", "x:[9,4]"], 'min_shapes was [], is ["x:['),
+        (
+            ["--min_shapes", "x:[1,4]", "--max_shapes", "x:[9,4]"],
+            "min_shapes.x was not set, is [1,4]",
+        ),
     ],
 )
 def test_other_options_are_refused_and_clean_makes_room(

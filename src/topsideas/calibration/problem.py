@@ -15,6 +15,7 @@ from topsideas.calibration.progress import Progress
 from topsideas.calibration.references import References, SampleSource
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine
+from topsideas.engines.options import EngineOptions
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Precision
@@ -80,6 +81,20 @@ class Problem:
             arrays,
             progress,
         ).run(plan)
+
+
+def fingerprint(
+    model: Model, engine: str, options: EngineOptions, bounds: ShapeBounds | None
+) -> dict[str, Any]:
+    """What all runs in one workspace must share: the model, and all that compiling depends on."""
+    return {
+        "model": model.digest,
+        "engine": engine,
+        **options.numerics.to_json(),
+        "compile_options": options.merged(),
+        "min_shapes": dict(bounds.min) if bounds is not None else {},
+        "max_shapes": dict(bounds.max) if bounds is not None else {},
+    }
 
 
 def make_problem(

@@ -15,7 +15,7 @@ from topsideas.calibration.artefacts import (
 )
 from topsideas.calibration.auto import SearchResult
 from topsideas.calibration.manual import SampleStatistics
-from topsideas.calibration.problem import Problem, make_problem
+from topsideas.calibration.problem import Problem, fingerprint, make_problem
 from topsideas.calibration.selection import select_ops, select_shown
 from topsideas.cli import EXIT_INTERRUPTED
 from topsideas.cli.listing import list_ops
@@ -81,9 +81,8 @@ class _Run:
         samples = self._samples()
         # The engine is opened first: options it refuses must not become the workspace's own.
         engine = open_engine(self.engine_name, self.model, self.options)
-        with Workspace.open(
-            self.args.workspace, self._fingerprint(), clean=self.args.clean
-        ) as workspace:
+        belongs_to = fingerprint(self.model, self.engine_name, self.options, self.bounds)
+        with Workspace.open(self.args.workspace, belongs_to, clean=self.args.clean) as workspace:
             problem = self._problem(samples, engine, workspace)
             run = self._manual if self.args.manual else self._auto
             report, interrupted = run(problem, workspace)
@@ -208,17 +207,6 @@ class _Run:
         hidden = {"target", "command", "quiet", "verbose", "list_ops", "clean"}
         asked = {k: v for k, v in vars(self.args).items() if k not in hidden}
         return asked | {"compile_options": self.options.merged(), "command": self.words}
-
-    def _fingerprint(self) -> dict[str, Any]:
-        """What every run in one workspace must share."""
-        return {
-            "model": self.model.digest,
-            "engine": self.engine_name,
-            **self.options.numerics.to_json(),
-            "compile_options": self.options.merged(),
-            "min_shapes": sorted(self.args.min_shapes or []),
-            "max_shapes": sorted(self.args.max_shapes or []),
-        }
 
 
 def _overall(found: SearchResult) -> Verdict:

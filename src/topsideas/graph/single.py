@@ -79,6 +79,7 @@ class Cutter:
         *,
         stored: Collection[ir.Value] = (),
         raw: bool = False,
+        ranks: bool = False,
     ) -> SingleNode:
         """Cut ``node`` out.
 
@@ -87,10 +88,12 @@ class Cutter:
             low: Ids that run low: its own, or those of ops in its bodies.
             stored: Values it reads that are representable in the low format already.
             raw: Also return the outputs as they were before they were rounded.
+            ranks: Declare how many axes its inputs have, where that is known. Sizes are never
+                declared: models state wrong ones.
         """
         values = read_values(node)
         fed = tuple(v for v in values if constant(v) is None)
-        stand_in = {v: ir.Value(name=f"i{i}", type=v.type) for i, v in enumerate(fed)}
+        stand_in = {v: _input(v, f"i{i}", ranks=ranks) for i, v in enumerate(fed)}
         fixed = {v: _weight(v, f"w{i}") for i, v in enumerate(values) if v not in stand_in}
         copy = _copy(node, stand_in | fixed)
         graph = ir.Graph(
@@ -119,6 +122,12 @@ class Cutter:
                 value.const_value = placeholder(value.const_value, name)
         proto = ir.to_proto(ir.Model(graph, ir_version=self._ir_version))
         return proto.SerializeToString(deterministic=True), weights
+
+
+def _input(value: ir.Value, name: str, *, ranks: bool) -> ir.Value:
+    known = ranks and value.shape is not None
+    shape = ir.Shape([None] * len(value.shape)) if known and value.shape is not None else None
+    return ir.Value(name=name, type=value.type, shape=shape)
 
 
 def _weight(value: ir.Value, name: str) -> ir.Value:

@@ -84,7 +84,7 @@ def _flat(value: Mapping[str, object], prefix: str = "") -> list[tuple[str, str]
     """Entries as (dotted path, JSON text), so that a message names the option that differs."""
     entries: list[tuple[str, str]] = []
     for key, item in value.items():
-        if isinstance(item, Mapping) and item:
+        if isinstance(item, Mapping):
             entries += _flat(item, f"{prefix}{key}.")
         else:
             entries.append((prefix + key, canonical_json(item)))

@@ -72,7 +72,10 @@ class Sessions:
         cache = self._loops if step.blocks else self._nodes
         runner = cache.get(key)
         if runner is None:
-            runner = self._open(step, self._cutter.cut(step.node, low, stored=stored, raw=raw))
+            # ONNX Runtime needs the ranks inside a Scan, which it infers from those outside.
+            ranks = bool(step.blocks)
+            single = self._cutter.cut(step.node, low, stored=stored, raw=raw, ranks=ranks)
+            runner = self._open(step, single)
             cache[key] = runner
         if len(self._loops) > _MAX_LOOP_SESSIONS:
             self._loops.popitem(last=False)

@@ -120,7 +120,11 @@ class Tracer:
         scanned: list[list[Tensor]] = [[] for _ in produced]
         for index in range(length):
             at = [length - 1 - index if b else index for b in backward]
-            rows = [np.take(s, i, a) for s, i, a in zip(slices, at, axes, strict=True)]  # type: ignore[call-overload]
+            # numpy makes a scalar of a row without axes.
+            rows = [
+                np.asarray(np.take(np.asarray(s), i, a))
+                for s, i, a in zip(slices, at, axes, strict=True)
+            ]
             env.update(zip(block.graph.inputs, [*carried, *rows], strict=True))
             yield from self._run_block(block, env)
             results = [_read(o, env) for o in block.graph.outputs]

@@ -12,7 +12,7 @@ import onnx
 
 from topsideas.calibration.auto import SearchResult
 from topsideas.calibration.journal import MemoryStore, Store
-from topsideas.calibration.problem import make_problem
+from topsideas.calibration.problem import fingerprint, make_problem
 from topsideas.calibration.progress import Progress, Silent
 from topsideas.calibration.selection import select_ops
 from topsideas.calibration.settings import Settings, Validator
@@ -204,13 +204,8 @@ class AutoMixPrecision:
     def _store(self, stack: ExitStack, options: EngineOptions) -> Store:
         if self._workspace is None:
             return MemoryStore()
-        fingerprint = {
-            "model": self._model.digest,
-            "engine": self._engine,
-            **options.numerics.to_json(),
-            "compile_options": options.merged(),
-        }
-        return stack.enter_context(Workspace.open(self._workspace, fingerprint))
+        belongs_to = fingerprint(self._model, self._engine, options, self._bounds)
+        return stack.enter_context(Workspace.open(self._workspace, belongs_to))
 
     def _shape_bounds(
         self, shapes: Shapes, low: Shapes | None, high: Shapes | None
