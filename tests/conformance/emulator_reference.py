@@ -84,12 +84,6 @@ def round_once(array: np.ndarray, numerics: Numerics) -> np.ndarray:
     return rounded
 
 
-def may_go_low(node: onnx.NodeProto, version: int, inputs: list[Any], outputs: list[Any]) -> bool:
-    """Whether the op holds anything in the low format when it runs low."""
-    sides = [slots(node, version, inputs, "inputs"), slots(node, version, outputs, "outputs")]
-    return any(sides)
-
-
 def slots(node: onnx.NodeProto, version: int, values: list[Any], side: str) -> set[int]:
     """The indices of the values on one side that a low op rounds."""
     if _never_low(node, version):
@@ -324,6 +318,32 @@ def check_step(walk: Walk, step: Step, record: OpRecord, low: bool, numerics: Nu
             if raw.get(index) is not None:
                 raise Mismatch(f"{where} was rounded")
             _check_near(stored[index], value, where, exact=exact)
+
+
+def goes_low(walk: Walk, step: Step, record: OpRecord) -> bool:
+    """Whether the op can run low: whether it holds anything that would be rounded."""
+    version = walk.opsets.get(step.node.domain, 1)
+    named = [i for i, name in enumerate(step.node.output) if name]
+    stored = dict(zip(named, record.outputs, strict=True))
+    outputs = [stored.get(i) for i in range(len(step.node.output))]
+    return bool(
+        slots(step.node, version, step.inputs, "inputs")
+        or slots(step.node, version, outputs, "outputs")
+    )
+
+
+def same(found: Any, expected: Any) -> bool:
+    """Bit for bit, but for the payload of NaN."""
+    if isinstance(expected, list):
+        together = zip(found, expected, strict=True)
+        return isinstance(found, list) and all(same(f, e) for f, e in together)
+    left, right = np.asarray(found), np.asarray(expected)
+    if left.dtype != right.dtype or left.shape != right.shape:
+        return False
+    if right.dtype.kind != "f":
+        return bool(np.array_equal(left, right))
+    signs = np.signbit(left) == np.signbit(right)
+    return bool((((left == right) & signs) | (np.isnan(left) & np.isnan(right))).all())
 
 
 def _check_near(found: Any, expected: Any, where: str, *, exact: bool) -> None:

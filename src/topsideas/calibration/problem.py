@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ from topsideas.precision import Precision
 from topsideas.samples.shapes import ShapeBounds
 from topsideas.stats.calc import Thresholds
 from topsideas.verdict import Verdict
+
+
+Digests = dict[int, list[str | None]]
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,18 @@ def fingerprint(
     }
 
 
+def read_samples(sources: Iterable[SampleSource], bounds: ShapeBounds | None) -> Digests:
+    """Read every sample once, so that a bad one is found before anything runs or is written.
+
+    Returns:
+        For each sample id the digests of its inputs and of its golden outputs, if it has any.
+
+    Raises:
+        SampleError: A sample is damaged, does not fit the model, or lies outside ``bounds``.
+    """
+    return {source.id: _checked(source, bounds) for source in sources}
+
+
 def make_problem(
     model: Model,
     engine: Engine,
@@ -105,22 +120,28 @@ def make_problem(
     held: Sequence[SampleSource],
     settings: Settings,
     store: Store,
-    bounds: ShapeBounds | None = None,
+    digests: Digests,
 ) -> Problem:
-    """Read every sample once, so that a bad one is found before anything runs.
+    """Put a problem together.
 
-    Raises:
-        SampleError: A sample is damaged, does not fit the model, or lies outside ``bounds``.
+    Args:
+        model: The model.
+        engine: Runs it.
+        precision: The low format.
+        sources: The samples to search with.
+        held: Samples that only check the answer.
+        settings: The rule.
+        store: Remembers results between runs.
+        digests: What :func:`read_samples` returned for ``sources``.
     """
 
     def fp32(inputs: dict[str, Any]) -> dict[str, Any]:
         return engine.compile(PrecisionPlan(model.candidates)).run(inputs)
 
-    digests = {str(source.id): _checked(source, bounds) for source in (*sources, *held)}
     about = {
         "model": model.digest,
         "engine": engine.identity().to_json(),
-        "samples": {str(s.id): digests[str(s.id)] for s in sources},
+        "samples": {str(s.id): digests[s.id] for s in sources},
         "version": topsideas.__version__,
     }
     return Problem(

@@ -28,9 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return run(args, words)
     except TopsideasError as error:
-        # Messages quote names out of files, which may hold what a terminal obeys.
-        message = "\n".join(printable(line) for line in str(error).split("\n"))
-        print(f"topsideas: error: {message}", file=sys.stderr)  # noqa: T201
+        _say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         print("topsideas: interrupted", file=sys.stderr)  # noqa: T201
@@ -39,3 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) went away; that is no failure of ours.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        # What was not foreseen where it happened: a name too long, a disk that is full.
+        _say(str(error))
+        return TopsideasError.exit_code
+
+
+def _say(message: str) -> None:
+    """Messages quote names out of files, which may hold what a terminal obeys."""
+    shown = "\n".join(printable(line) for line in message.split("\n"))
+    print(f"topsideas: error: {shown}", file=sys.stderr)  # noqa: T201

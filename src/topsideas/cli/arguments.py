@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+from typing import NoReturn
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
@@ -36,9 +37,17 @@ _TARGETS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistake with one line, not with a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with code 2."""
+        self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
+
+
 def build_parser(*, listing: bool = False) -> argparse.ArgumentParser:
     """The parser of ``topsideas``; to list a model's ops, it needs no samples and workspace."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="topsideas",
         description="Finds the ops of an ONNX model that must stay in fp32, shows the\n"
         "evidence, and writes the verified mixed-precision model.",
@@ -56,7 +65,7 @@ def build_parser(*, listing: bool = False) -> argparse.ArgumentParser:
 
 
 def _add_mix_precision(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    commands: argparse._SubParsersAction[_Parser],
     target: str,
     overflow: str,
     *,

@@ -15,15 +15,22 @@ from topsideas.calibration.artefacts import (
 )
 from topsideas.calibration.auto import SearchResult
 from topsideas.calibration.manual import SampleStatistics
-from topsideas.calibration.problem import Problem, fingerprint, make_problem
+from topsideas.calibration.problem import (
+    Problem,
+    fingerprint,
+    make_problem,
+    read_samples,
+)
+from topsideas.calibration.progress import Progress
 from topsideas.calibration.selection import select_ops, select_shown
 from topsideas.cli import EXIT_INTERRUPTED
 from topsideas.cli.listing import list_ops
 from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
 from topsideas.cli.progress import progress_for
-from topsideas.cli.words import next_command
+from topsideas.cli.words import next_step
 from topsideas.engines.base import Engine
 from topsideas.engines.registry import choose, open_engine
+from topsideas.errors import BaselineError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.report.console import show
@@ -79,7 +86,8 @@ class _Run:
     def execute(self) -> int:
         check_target(self.args.output_json)
         samples = self._samples()
-        # The engine is opened first: options it refuses must not become the workspace's own.
+        # Before the workspace: options and samples that are refused must leave no mark on it.
+        self.digests = read_samples(samples.files, self.bounds)
         engine = open_engine(self.engine_name, self.model, self.options)
         belongs_to = fingerprint(self.model, self.engine_name, self.options, self.bounds)
         with Workspace.open(self.args.workspace, belongs_to, clean=self.args.clean) as workspace:
@@ -117,7 +125,7 @@ class _Run:
             held,
             self.settings,
             workspace,
-            self.bounds,
+            self.digests,
         )
         identity = problem.engine.identity()
         if identity.evidence == "emulated":
@@ -132,13 +140,20 @@ class _Run:
         unused = [flag for flag, given in asked.items() if given]
         if engine == "emulator" and unused:
             self.notes.append(f"the emulator has no device: {', '.join(unused)} recorded only")
+        limited = args.max_evaluations is not None or args.time_limit is not None
+        if args.manual and limited:
+            self.notes.append(
+                "--max_evaluations and --time_limit limit the search of auto mode only"
+            )
+        if not args.manual and args.mode == "RAW":
+            self.notes.append("--mode RAW is for --manual; auto mode reports CALC statistics")
 
     def _manual(self, problem: Problem, workspace: Workspace) -> tuple[dict[str, Any], bool]:
         mode = "OFF" if self.args.finalize else self.args.mode
         with progress_for(self.args) as progress:
             statistics = problem.statistics(self.kept, mode, self.thresholds, workspace, progress)
             verdict = self._manual_verdict(problem, statistics)
-        files = self._files(problem, workspace, self.kept)
+        files = self._files(problem, workspace, self.kept, passed=verdict.passed)
         return self._document(problem, self.kept, verdict, statistics, files, None), False
 
     def _manual_verdict(self, problem: Problem, statistics: list[SampleStatistics]) -> Verdict:
@@ -155,16 +170,30 @@ class _Run:
 
     def _auto(self, problem: Problem, workspace: Workspace) -> tuple[dict[str, Any], bool]:
         with progress_for(self.args) as progress:
-            found = problem.search(progress)
+            try:
+                found = problem.search(progress)
+            except BaselineError as refusal:
+                self._report_refusal(problem, workspace, progress, refusal)
+                raise
             mode = "OFF" if self.args.finalize or found.stopped else "CALC"
             statistics = problem.statistics(found.plan, mode, self.thresholds, workspace, progress)
-        files = self._files(problem, workspace, found.plan)
         verdict = _overall(found)
+        files = self._files(problem, workspace, found.plan, passed=verdict.passed)
         report = self._document(problem, found.plan, verdict, statistics, files, found)
         return report, found.stopped == "interrupted"
 
+    def _report_refusal(
+        self, problem: Problem, workspace: Workspace, progress: Progress, refusal: BaselineError
+    ) -> None:
+        """Nothing to search: the report still shows how far off fp32 is."""
+        if self.args.output_json:
+            statistics = problem.statistics(self.kept, "OFF", self.thresholds, workspace, progress)
+            verdict = Verdict(passed=False, margin=None, note=str(refusal))
+            report = self._document(problem, self.kept, verdict, statistics, {}, None)
+            write_json(report | {"mode": "auto"}, Path(self.args.output_json))
+
     def _files(
-        self, problem: Problem, workspace: Workspace, plan: PrecisionPlan
+        self, problem: Problem, workspace: Workspace, plan: PrecisionPlan, *, passed: bool
     ) -> dict[str, str]:
         files = save_executables(problem.engine, self.model, plan, workspace)
         if self.model.inlined:
@@ -174,6 +203,10 @@ class _Run:
             path, lines = save_deploy_model(self.model, plan, self.options.numerics, workspace)
             files["deploy_model"] = str(path)
             self.notes += lines
+            if not passed:
+                self.notes.append(
+                    "the deploy model does not reach the accuracy that was asked for"
+                )
         return files
 
     def _document(
@@ -197,11 +230,10 @@ class _Run:
             shown_ops=self.shown,
             output_files=files,
             notes=self.notes,
-            next_command="",
             search=found,
         )
-        report["next_command"] = next_command(self.words, self.args.target, report)
-        return report
+        command, reason = next_step(self.words, self.args.target, report)
+        return report | {"next_command": command, "next_reason": reason}
 
     def _options(self) -> dict[str, Any]:
         hidden = {"target", "command", "quiet", "verbose", "list_ops", "clean"}

@@ -29,7 +29,7 @@ def settings(args: Namespace, must_keep: frozenset[int]) -> Settings:
     """How plans are judged. Raises UsageError."""
     tolerance = Tolerance(args.rtol, args.atol, args.ntol)
     return Settings(
-        criterion=tolerance if args.cos_sim is None else Cosine(args.cos_sim),
+        criterion=tolerance if args.cos_sim is None else Cosine(args.cos_sim, tolerance),
         validator=_validator(args.val_func, args.val_scope) if args.val_func else None,
         bound=args.margin,
         must_keep=must_keep,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from topsideas.report.text import count, number, printable, share
+from topsideas.report.text import count, number, printable, share, similarity
 
 Json = dict[str, Any]
 
@@ -17,10 +20,19 @@ _ROWS = 15
 _UNFOLDED = 1 << 16
 
 
+class _Output(Console):
+    """Standard output that outlives its reader: after ``| head`` the rest is not shown."""
+
+    def on_broken_pipe(self) -> None:
+        """Go on in silence, so that the exit code still tells the verdict."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def standard_output() -> Console:
     """Where results go. Lines are folded for a terminal only, never in a pipe or a file."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_UNFOLDED)
+    console = _Output(highlight=False)
+    return console if console.is_terminal else _Output(highlight=False, width=_UNFOLDED)
 
 
 def show(report: Json, *, quiet: bool = False, verbose: bool = False) -> None:
@@ -36,7 +48,7 @@ def show(report: Json, *, quiet: bool = False, verbose: bool = False) -> None:
     if quiet:
         return
     _network(console, report)
-    if report["fp32_nodes"]:
+    if report["fp32_nodes"] and not _is_unknown(report):
         _kept(console, report, verbose=verbose)
     if report["op_statistic"]:
         _ops(console, report, verbose=verbose)
@@ -45,22 +57,38 @@ def show(report: Json, *, quiet: bool = False, verbose: bool = False) -> None:
 
 def _headline(report: Json) -> Text:
     passed = report["verdict"] == "pass"
-    kept = report["fp32_nodes"]
     line = Text("PASS" if passed else "FAIL", style="bold green" if passed else "bold red")
-    plural = "s" if len(kept) > 1 else ""
-    what = f"{len(kept)} op{plural} in fp32" if kept else "all candidate ops in low precision"
-    line.append(f"  {what}", style="default not bold")
+    line.append(f"  {printable(', '.join(_verdict_parts(report)))}", style="default not bold")
+    return line
+
+
+def _verdict_parts(report: Json) -> Iterator[str]:
+    yield _size(report)
+    decided = report["decided_by"]
     if report["margin"] is not None:
         bound = number(report["options"]["margin"])
-        margin = f", margin {number(report['margin'])} (at most {bound})"
-        line.append(margin, style="default not bold")
-    elif report["decided_by"]["note"]:
-        line.append(f", {printable(report['decided_by']['note'])}", style="default not bold")
-    if not passed and report["decided_by"]["sample"] is not None:
-        line.append(
-            f", worst in sample {report['decided_by']['sample']}", style="default not bold"
-        )
-    return line
+        yield f"margin {number(report['margin'])} (at most {bound})"
+    elif report["options"].get("val_func"):
+        yield f"judged by {report['options']['val_func']}"
+    if decided["note"]:
+        yield decided["note"]
+    if report["verdict"] == "fail" and decided["sample"] is not None:
+        yield f"worst in sample {decided['sample']}"
+
+
+def _is_unknown(report: Json) -> bool:
+    """Whether the search stopped when it knew no plan but to keep everything."""
+    stopped = (report.get("search") or {}).get("stopped")
+    return bool(stopped) and len(report["fp32_nodes"]) >= report["model"]["candidates"]
+
+
+def _size(report: Json) -> str:
+    kept = report["fp32_nodes"]
+    if not kept:
+        return "all candidate ops in low precision"
+    if _is_unknown(report):
+        return "all ops in fp32: the search stopped before it knew a smaller plan"
+    return f"{len(kept)} op{'s' if len(kept) > 1 else ''} in fp32"
 
 
 def _network(console: Console, report: Json) -> None:
@@ -82,7 +110,7 @@ def _network(console: Console, report: Json) -> None:
                 _result(worst["result"]),
                 number(worst["margin"], "not finite"),
                 count(worst["exceed_tol_count"], worst["element_count"]),
-                number(worst["cos_sim_value"]),
+                similarity(worst["cos_sim_value"]),
                 str(sample),
             )
     console.print()
@@ -183,7 +211,7 @@ def _raw_row(samples: list[Json]) -> Json:
     norms = [o["norm_rel"] for o in outputs if o["norm_rel"] is not None]
     furthest = max(norms, key=lambda n: abs(n - 1), default=None)
     elements = sum(o["fp16_element_count"] for o in outputs)
-    figures = [count(out, elements), number(min(cosines, default=None)), number(furthest)]
+    figures = [count(out, elements), similarity(min(cosines, default=None)), number(furthest)]
     worst = out / elements if elements else 0.0
     return _row(samples[0], marks, figures, order=(-nan, -inf, -worst))
 
@@ -208,24 +236,32 @@ def _closing(console: Console, report: Json) -> None:
     search = report.get("search")
     if search is not None:
         console.print(Text(printable(_search_line(search))))
+        if search["holdout"] is not None:
+            console.print(Text(_holdout_line(search["holdout"])))
     for note in report["notes"]:
         console.print(Text(f"note: {printable(note)}"))
     for role, path in report["output_files"].items():
         console.print(Text(f"{role}: {printable(path)}"), soft_wrap=True)
     if report["next_command"]:
         console.print()
-        console.print("next:", style="bold")
+        console.print(f"next, {report['next_reason']}:", style="bold")
         console.print(Text(f"  {printable(report['next_command'])}"), soft_wrap=True)
 
 
 def _search_line(search: Json) -> str:
     proof = "1-minimal: each op was shown to be needed" if search["one_minimal"] else "not minimal"
     stopped = f" ({search['stopped']})" if search["stopped"] else ""
-    before = number(search["before"]["margin"], search["before"]["note"] or "none")
+    before = search["before"]
+    margin = number(before["margin"], before["note"] or ("yes" if before["passed"] else "no"))
     return (
-        f"search: margin {before} with all ops low, {search['evaluations']} evaluations, "
+        f"search: all ops low: {margin}, {search['evaluations']} evaluations, "
         f"{search['seconds']:.1f} s, {proof}{stopped}"
     )
+
+
+def _holdout_line(holdout: Json) -> str:
+    result = "pass" if holdout["passed"] else f"fail in sample {holdout['sample']}"
+    return f"samples held out of the search: {result}, margin {number(holdout['margin'])}"
 
 
 def _table(*headings: str) -> Table:

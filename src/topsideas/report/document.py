@@ -38,7 +38,6 @@ def document(
     shown_ops: Collection[int],
     output_files: Mapping[str, str],
     notes: Sequence[str],
-    next_command: str,
     search: SearchResult | None = None,
 ) -> Json:
     """Everything a run has to say, as strict JSON.
@@ -55,7 +54,6 @@ def document(
         shown_ops: Ids that pass the filters.
         output_files: Files written, by role.
         notes: Lines the user should read.
-        next_command: What to run next.
         search: What auto mode found.
     """
     ops = {op.id: op for op in model.ops}
@@ -71,9 +69,8 @@ def document(
         "model": _model(model),
         "options": dict(options),
         "notes": list(notes),
-        "next_command": next_command,
         "output_files": dict(output_files),
-        "model_outputs": [_outputs(s) for s in statistics],
+        "model_outputs": [_outputs(s, options["margin"]) for s in statistics],
         "op_statistic": [_ops(s, ops, shown_ops) for s in statistics if s.ops],
         "samples": [s.sample for s in statistics],
     }
@@ -120,16 +117,16 @@ def _ops(sample: SampleStatistics, ops: Mapping[int, Op], shown: Collection[int]
     }
 
 
-def _outputs(sample: SampleStatistics) -> Json:
+def _outputs(sample: SampleStatistics, bound: float) -> Json:
     return {
-        name: {pair: _comparison(c) for pair, c in comparisons.items()}
+        name: {pair: _comparison(c, bound) for pair, c in comparisons.items()}
         for name, comparisons in sample.outputs.items()
     }
 
 
-def _comparison(comparison: Comparison) -> Json:
+def _comparison(comparison: Comparison, bound: float) -> Json:
     return {
-        "result": "pass" if comparison.margin <= 1 else "fail",
+        "result": "pass" if comparison.margin <= bound else "fail",
         "margin": _finite(comparison.margin),
         "element_count": comparison.element_count,
         "exceed_tol_count": comparison.exceed_tol_count,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 
 def number(value: float | None, missing: str = "-") -> str:
     """Four significant digits; ``missing`` for None."""
@@ -12,7 +14,17 @@ def share(value: float) -> str:
     """A share as a percentage that never rounds something to nothing."""
     if value == 0:
         return "0"
-    return f"{100 * value:.2g} %" if value >= 1e-4 else "<0.01 %"
+    if value < 1e-4:
+        return "<0.01 %"
+    return f"{100 * value:.0f} %" if value >= 0.1 else f"{100 * value:.2g} %"
+
+
+def similarity(value: float | None) -> str:
+    """A cosine with as many nines as it has: 1 means 1."""
+    if value is None or value == 1 or value < 0.99:
+        return number(value)
+    digits = 2 - math.floor(math.log10(1 - value))
+    return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
 
 
 def count(part: int, whole: int) -> str:

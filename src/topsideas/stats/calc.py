@@ -89,6 +89,11 @@ def _magnitude(array: np.ndarray) -> np.ndarray:
 
 
 def beyond(array: np.ndarray, limit: float) -> int:
-    """How many elements of a float array have a magnitude above ``limit``; NaN has none."""
+    """How many finite elements of a float array have a magnitude above ``limit``.
+
+    Infinities are not counted: the low formats hold them, and where they come from (a mask, an
+    op before) the overflow was counted already.
+    """
     with np.errstate(invalid="ignore"):
-        return int(np.count_nonzero(np.abs(array) > limit))
+        magnitude = np.abs(array)
+        return int(np.count_nonzero((magnitude > limit) & (magnitude < np.inf)))

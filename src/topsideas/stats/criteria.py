@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,15 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Cosine:
-    """Cosine similarity of at least ``threshold``."""
+    """Cosine similarity of at least ``threshold``.
+
+    Attributes:
+        threshold: The least similarity.
+        tolerance: What elements are counted against; it does not judge.
+    """
 
     threshold: float
+    tolerance: Tolerance = field(default_factory=Tolerance)
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
@@ -102,7 +108,7 @@ def margin(out: Any, ref: Any, criterion: Criterion) -> float:
 
 def compare(out: np.ndarray, ref: np.ndarray, criterion: Criterion) -> Comparison:
     """All figures of one output against its reference; sums are in float64."""
-    rule = criterion if isinstance(criterion, Tolerance) else Tolerance()
+    rule = criterion if isinstance(criterion, Tolerance) else criterion.tolerance
     out, ref = np.asarray(out), np.asarray(ref)
     numeric = out.shape == ref.shape and out.dtype.kind in "fiub" and ref.dtype.kind in "fiub"
     ratio = error_ratio(out, ref, rule) if out.shape == ref.shape else None

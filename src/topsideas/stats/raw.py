@@ -27,7 +27,7 @@ class RawSums:
 
     def __init__(self, criterion: Criterion) -> None:
         self._criterion = criterion
-        self._rule = criterion if isinstance(criterion, Tolerance) else Tolerance()
+        self._rule = criterion if isinstance(criterion, Tolerance) else criterion.tolerance
         self._low = _Elements()
         self._fp32 = _Elements()
         self._exceed = 0

@@ -35,6 +35,9 @@ from topsideas.precision import Accumulation, Numerics, Subnormals
 STAMP = "topsideas.numerics"
 
 
+_MEMORY_LIMIT = 2 << 30
+
+
 class EmulatorEngine:
     """Runs plans on ONNX Runtime's fp32 kernels with explicit rounding.
 
@@ -188,6 +191,8 @@ class WholeModel:
 
 
 def _third_of_ram() -> int:
+    if not hasattr(os, "sysconf"):  # Windows does not tell
+        return _MEMORY_LIMIT
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 3
 
 

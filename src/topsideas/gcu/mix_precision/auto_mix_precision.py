@@ -12,7 +12,7 @@ import onnx
 
 from topsideas.calibration.auto import SearchResult
 from topsideas.calibration.journal import MemoryStore, Store
-from topsideas.calibration.problem import fingerprint, make_problem
+from topsideas.calibration.problem import fingerprint, make_problem, read_samples
 from topsideas.calibration.progress import Progress, Silent
 from topsideas.calibration.selection import select_ops
 from topsideas.calibration.settings import Settings, Validator
@@ -158,6 +158,7 @@ class AutoMixPrecision:
             threads=self._options.threads or 1,
         )
         options = self._on(card_id, cluster_id, resource_mode)
+        digests = read_samples(samples, self._bounds)
         with ExitStack() as stack:
             problem = make_problem(
                 self._model,
@@ -167,7 +168,7 @@ class AutoMixPrecision:
                 (),
                 settings,
                 self._store(stack, options),
-                self._bounds,
+                digests,
             )
             self.result = problem.search(progress or Silent())
         return self.result.plan.ids
