@@ -313,7 +313,7 @@ def check_step(walk: Walk, step: Step, record: OpRecord, low: bool, numerics: Nu
         if index in rounds:
             _check_near(raw[index], value, where, exact=exact)
             _check_same(stored[index], round_once(raw[index], numerics), f"{where}, rounded")
-            _check_ulp(stored[index], round_once(value, numerics), where, numerics)
+            _check_ulp(stored[index], value, where, numerics)
         else:
             if raw.get(index) is not None:
                 raise Mismatch(f"{where} was rounded")
@@ -354,15 +354,20 @@ def _check_near(found: Any, expected: Any, where: str, *, exact: bool) -> None:
             _check_near(left, right, where, exact=exact)
         return
     found, expected = np.asarray(found), np.asarray(expected)
-    if exact or found.dtype != np.float32 or expected.dtype != np.float32:
+    if expected.dtype.name.startswith("float8"):  # onnxruntime's Python hands out the bytes
+        expected = expected.view(np.uint8)
+    if exact or found.dtype != expected.dtype or expected.dtype.kind != "f":
         _check_same(found, expected, where)
-        return
-    finite = np.abs(expected[np.isfinite(expected)])
-    allowed = OF_LARGEST * float(finite.max(initial=0.0))
-    if found.shape != expected.shape or not np.allclose(
-        found, expected, rtol=RELATIVE, atol=allowed, equal_nan=True
+    elif found.shape != expected.shape or not np.allclose(
+        found, expected, rtol=RELATIVE, atol=_noise(expected), equal_nan=True
     ):
         raise Mismatch(f"{where}: computed {_some(found)}, expected {_some(expected)}")
+
+
+def _noise(expected: np.ndarray) -> float:
+    """What sums may differ by: a share of the largest value, since they cancel."""
+    finite = np.abs(expected[np.isfinite(expected)])
+    return OF_LARGEST * float(finite.max(initial=0.0))
 
 
 def _check_same(found: Any, expected: Any, where: str) -> None:
@@ -370,14 +375,13 @@ def _check_same(found: Any, expected: Any, where: str) -> None:
         raise Mismatch(f"{where}: {_some(found)}, expected exactly {_some(expected)}")
 
 
-def _check_ulp(found: np.ndarray, expected: np.ndarray, where: str, numerics: Numerics) -> None:
-    """At most one step of the low format apart, beside what is allowed to values near zero."""
+def _check_ulp(found: np.ndarray, computed: np.ndarray, where: str, numerics: Numerics) -> None:
+    """At most one step of the low format apart, but for values that are mostly noise."""
     low = np.float16 if numerics.precision is FP16 else ml_dtypes.bfloat16
-    steps = np.abs(_place(found, low) - _place(expected, low))
-    finite = np.abs(expected[np.isfinite(expected)])
-    tiny = np.abs(expected) < OF_LARGEST * 100 * finite.max(initial=0.0)
-    same = np.isnan(found) & np.isnan(expected)
-    if not ((steps <= 1) | same | tiny).all():
+    expected = round_once(computed, numerics)
+    near = np.abs(_place(found, low) - _place(expected, low)) <= 1
+    noise = np.abs(computed) < 100 * _noise(computed)
+    if not (near | noise | (np.isnan(found) & np.isnan(expected))).all():
         raise Mismatch(f"{where}: stored {_some(found)}, expected {_some(expected)}")
 
 

@@ -18,6 +18,7 @@ import pytest
 from emulator_reference import Mismatch, Walk, check_step, goes_low, same
 from onnx.backend.test.case.node import collect_testcases
 from onnx.backend.test.case.test_case import TestCase
+from onnx.reference.op_run import RuntimeImplementationError
 
 from topsideas.engines.emulator.engine import EmulatorEngine
 from topsideas.errors import EngineError
@@ -26,7 +27,7 @@ from topsideas.plan import PrecisionPlan
 from topsideas.precision import BF16, FP16, Numerics, Overflow, Subnormals
 
 FULL = os.environ.get("TOPSIDEAS_FULL") == "1"
-STEP = 1 if FULL else 6
+STEP = 1 if FULL else 4
 # Expanded functions have up to eighty nodes, all of kinds that other cases show too.
 MOST_NODES = 1000 if FULL else 20
 
@@ -44,16 +45,20 @@ LIMITS = {
     "implementation for CausalConvWithState": "needs sizes, which one-node models do not declare",
     "Subgraph must have the shape set": "a Scan inside a function needs ranks to be declared",
 }
-# The reference evaluator and onnxruntime differ in fp32, as onnxruntime's own tests note.
+# The reference evaluator and onnxruntime differ in fp32.
 DIFFER = {
     "test_resize_downsample_scales_linear_align_corners",
     "test_resize_downsample_scales_cubic_align_corners",
+    "test_cast_no_saturate_FLOAT_to_FLOAT8E4M3FN",
+    "test_maxunpool_export_with_output_shape",
+    "test_attention_4d_with_past_and_present_qk_matmul_bias_4d_mask_causal",
 }
-# Their inputs are positions, thresholds or counts, or the reference evaluator takes the exponential
-# of its inputs as they come.
+# Their inputs are positions, thresholds or counts, or the reference evaluator takes exponentials
+# of them as they come.
 NOT_ENLARGED = {
     *("AffineGrid", "CenterCropPad", "GridSample", "NonMaxSuppression", "OneHot", "Range"),
-    *("Resize", "RoiAlign", "Upsample", "LogSoftmax", "SoftmaxCrossEntropyLoss"),
+    *("LogSoftmax", "MelWeightMatrix", "Resize", "RoiAlign", "SoftmaxCrossEntropyLoss"),
+    "Upsample",
 }
 
 
@@ -163,6 +168,8 @@ def _judge(case: TestCase, tally: Counter[str]) -> str:
         _compare(case, tally)
     except Skip as skip:
         tally[f"skipped: {skip}"] += 1
+    except RuntimeImplementationError:
+        tally["skipped: the reference evaluator lacks an op"] += 1
     except EngineError as error:
         reason = next((r for text, r in LIMITS.items() if text in str(error)), None)
         if reason is None:

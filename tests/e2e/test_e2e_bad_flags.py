@@ -237,6 +237,14 @@ MISTAKES: list[tuple[str, list[str], str]] = [
     ),
 ]
 
+MISTAKES += [
+    (
+        "report over the model",
+        ["--output_json", "model.onnx"],
+        "model.onnx: exists and is no repor",
+    ),
+    ("too many ids", ["--fp32_nodes", "@huge"], "huge: over 64 MB; expected a list of op ids"),
+]
 LONG = "long" * 100
 MISTAKES += [
     (f"too long a name for {flag}", [flag, f"{LONG}{suffix}"], "File name too long")
@@ -273,6 +281,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     made = plain_bench(tmp_path_factory.mktemp("flags"), GENTLE, rows(), rows(seed=1))
     for name, content in FILES.items():
         made.file(name, content)
+    with made.file("huge", b"").open("r+b") as huge:
+        huge.truncate(65 << 20)  # takes no room on the disk
     assert made.run().code == 0
     return made
 

@@ -27,7 +27,7 @@ def run(folder: Path, *words: str, target: str = "gcu") -> Outcome:
 def follow(outcome: Outcome) -> Outcome:
     """Run the command that a run suggests, as it stands in the report and on the console."""
     line = outcome.found["next_command"]
-    assert f"next:\n  {line}\n" in outcome.out
+    assert f"next, {outcome.found['next_reason']}:\n  {line}\n" in outcome.out
     program, *words = shlex.split(line)
     assert program == "topsideas"
     report = Path(words[words.index("--output_json") + 1])
@@ -129,7 +129,7 @@ def test_step_4_finalize_writes_the_model_to_deploy_without_statistics(step4: Ou
     assert step4.found["next_command"] == ""
     assert results(step4.found, "fp16_golden") == ALL_PASS
     assert f"deploy_model: {step4.found['output_files']['deploy_model']}\n" in step4.out
-    assert "next:" not in step4.out
+    assert "next, " not in step4.out
 
 
 def test_the_model_to_deploy_is_half_as_large_and_keeps_its_interface(step4: Outcome) -> None:
@@ -174,7 +174,8 @@ def test_auto_says_on_the_console_what_the_report_holds(auto: Outcome) -> None:
         for line in lines
     )
     evaluations = auto.found["search"]["evaluations"]
-    assert f" with all ops low, {evaluations} evaluations, " in auto.out
+    before = auto.found["search"]["before"]["margin"]
+    assert f"search: all ops low: {before:.4g}, {evaluations} evaluations, " in auto.out
     assert "1-minimal: each op was shown to be needed" in auto.out
     assert auto.found["next_command"].endswith("--manual --fp32_nodes 62 63 --finalize")
 

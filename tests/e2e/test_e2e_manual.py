@@ -252,6 +252,9 @@ def test_markup_and_control_characters_in_names_are_shown_and_not_obeyed(tmp_pat
         assert f"{shown}s" in out
         assert not {"\x1b", "\r", "\u202e"} & set(out)
     assert bench.run().found["fp32_ops"][0]["name"] == f"{hostile}s"
+    listed = run_words(bench.words("--list_ops"))[1]
+    assert listed.count(shown) == 4
+    assert not {"\x1b", "\r", "\u202e"} & set(listed)
 
 
 def test_names_in_errors_are_shown_and_not_obeyed(tmp_path: Path) -> None:
@@ -368,6 +371,8 @@ def test_finalize_of_a_plan_that_fails_writes_it_and_says_fail(squares: Bench) -
     outcome = squares.run("--manual", "--finalize", "--fp32_nodes", "1")
     assert (outcome.code, outcome.found["verdict"]) == (1, "fail")
     assert Path(outcome.found["output_files"]["deploy_model"]).is_file()
+    note = "the deploy model does not reach the accuracy that was asked for"
+    assert note in outcome.found["notes"]
 
 
 def test_the_executables_are_models_that_emulate_the_plan(squares: Bench) -> None:

@@ -218,7 +218,7 @@ def test_ctrl_c_prints_and_writes_the_best_valid_plan_so_far(tmp_path: Path) -> 
     assert report["search"]["stopped"] == "interrupted"
     assert report["search"]["one_minimal"] is False
     assert report["verdict"] == "pass"
-    assert out.startswith(f"PASS  {len(report['fp32_nodes'])} op")
+    assert out.startswith("PASS  ")
     assert "not minimal (interrupted)" in out
     assert report["op_statistic"] == []
     again = bench.run(*words)

@@ -23,7 +23,6 @@ from topsideas.samples.shapes import ShapeBounds
 from topsideas.stats.calc import Thresholds
 from topsideas.verdict import Verdict
 
-
 Digests = dict[int, list[str | None]]
 
 

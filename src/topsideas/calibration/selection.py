@@ -7,7 +7,9 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from topsideas.engines.base import Identity
 from topsideas.errors import PlanError
 from topsideas.graph.loading import Model
 
@@ -61,6 +63,29 @@ def select_shown(
     )
 
 
+def foreign_plans(model: Model, engine: Identity, tokens: Iterable[str | int]) -> list[str]:
+    """A line for each report among the tokens that was made for another model or engine.
+
+    A plan holds for what it was found with; elsewhere it is a proposal that must be verified.
+
+    Raises:
+        PlanError: A file cannot be read.
+    """
+    lines = []
+    for path in [Path(t[1:]) for t in tokens if isinstance(t, str) and t.startswith("@")]:
+        report = _report(_read_text(path))
+        for what, here in (("model", {"sha256": model.digest}), ("engine", engine.to_json())):
+            there = report.get(what)
+            there = there if isinstance(there, dict) else {}
+            other = [f"{k} {there[k]}" for k in here if k in there and there[k] != here[k]]
+            if other:
+                lines.append(
+                    f"{path}: the plan was found for another {what} ({', '.join(other)}); it is "
+                    "verified anew here"
+                )
+    return lines
+
+
 def _one(model: Model, token: str | int) -> int:
     text = str(token)
     if _NUMBER.fullmatch(text):
@@ -88,13 +113,23 @@ def _near(wanted: str, known: Iterable[str]) -> str:
     return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
 
 
-def _read_file(path: Path) -> list[str | int]:
+def _read_text(path: Path) -> str:
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise PlanError(f"{path}: over {_MAX_FILE_BYTES >> 20} MB; expected a list of op ids")
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"cannot read op ids from {path}: {error}") from error
+
+
+def _report(text: str) -> dict[str, Any]:
+    """The report in a file of ops; empty where the file is a plain list."""
+    data = json.loads(text) if text.lstrip()[:1] == "{" else {}
+    return data if isinstance(data, dict) else {}
+
+
+def _read_file(path: Path) -> list[str | int]:
+    text = _read_text(path)
     if text.lstrip()[:1] not in ("[", "{"):
         return [line.strip() for line in text.splitlines() if line.strip()]
     return _read_json(path, text)

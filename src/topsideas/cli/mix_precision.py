@@ -22,7 +22,7 @@ from topsideas.calibration.problem import (
     read_samples,
 )
 from topsideas.calibration.progress import Progress
-from topsideas.calibration.selection import select_ops, select_shown
+from topsideas.calibration.selection import foreign_plans, select_ops, select_shown
 from topsideas.cli import EXIT_INTERRUPTED
 from topsideas.cli.listing import list_ops
 from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
@@ -128,6 +128,7 @@ class _Run:
             self.digests,
         )
         identity = problem.engine.identity()
+        self.notes += foreign_plans(self.model, identity, self.args.fp32_nodes)
         if identity.evidence == "emulated":
             self.notes.append("evidence is emulated; nothing was measured on a device")
         self._note_unused(identity.name)
@@ -190,7 +191,8 @@ class _Run:
             statistics = problem.statistics(self.kept, "OFF", self.thresholds, workspace, progress)
             verdict = Verdict(passed=False, margin=None, note=str(refusal))
             report = self._document(problem, self.kept, verdict, statistics, {}, None)
-            write_json(report | {"mode": "auto"}, Path(self.args.output_json))
+            report |= {"mode": "auto", "next_command": "", "next_reason": ""}
+            write_json(report, Path(self.args.output_json))
 
     def _files(
         self, problem: Problem, workspace: Workspace, plan: PrecisionPlan, *, passed: bool

@@ -60,10 +60,21 @@ def _drop_unread_weights(graph: ir.Graph) -> None:
 
 
 def _forget_shapes(graph: ir.Graph) -> None:
-    """Drop declared shapes: models declare wrong ones, and runtimes plan memory by them."""
-    for node in graph.all_nodes():
+    """Drop declared shapes: models declare wrong ones, and runtimes plan memory by them.
+
+    What a loop collects keeps its shape, which is that of the result if it never turns.
+    """
+    nodes = list(graph.all_nodes())
+    collected = {v for node in nodes if node.op_type == "Loop" for v in _collected(node)}
+    for node in nodes:
         for value in node.outputs:
-            value.shape = None
+            if value not in collected:
+                value.shape = None
+
+
+def _collected(loop: ir.Node) -> list[ir.Value]:
+    carried = len(loop.inputs) - 2
+    return [v for _, body in bodies(loop) for v in body.outputs[1 + carried :]]
 
 
 def emulate(
@@ -180,6 +191,7 @@ class _Emulation:
             for position, output in enumerate(graph.outputs):
                 if output is value:
                     graph.outputs[position] = stored
+                    stored.shape = value.shape
             self.stored.add(stored)
 
     def _low_sum(self, node: ir.Node, mean: ir.Value) -> list[ir.Node]:

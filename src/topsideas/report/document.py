@@ -176,7 +176,8 @@ def check_target(path: str | None) -> None:
     """Refuse a path that no report can be written to, before hours are spent on one.
 
     Raises:
-        UsageError: The path is a folder, or its folder is missing.
+        UsageError: The path is a folder, its folder is missing, or something else than a report
+            is there.
     """
     if path is None:
         return
@@ -187,6 +188,16 @@ def check_target(path: str | None) -> None:
             f"--output_json {path}: no such folder {Path(path).parent}; expected a path in a "
             "folder that exists"
         )
+    if Path(path).is_file() and not _is_ours(Path(path)):
+        raise UsageError(
+            f"--output_json {path}: exists and is no report, so it is not overwritten; expected "
+            "a new path or that of an older report"
+        )
+
+
+def _is_ours(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(1) in (b"{", b"")
 
 
 def write_json(report: Json, path: Path) -> None:

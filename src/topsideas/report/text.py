@@ -20,10 +20,10 @@ def share(value: float) -> str:
 
 
 def similarity(value: float | None) -> str:
-    """A cosine with as many nines as it has: 1 means 1."""
+    """A cosine with as many nines as it has, up to six: 1 means 1."""
     if value is None or value == 1 or value < 0.99:
         return number(value)
-    digits = 2 - math.floor(math.log10(1 - value))
+    digits = min(6, 2 - math.floor(math.log10(1 - value)))
     return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
 
 

@@ -173,6 +173,15 @@ def test_no_key_may_be_missing(key: str) -> None:
 
 def test_a_search_belongs_to_auto_mode_only() -> None:
     assert errors(manual() | {"search": auto()["search"]}) == ["$"]
+    assert errors(manual() | {"mode": "auto"}) == ["$"]
+
+
+def test_a_refusal_has_no_search_no_files_and_fails() -> None:
+    refused = manual() | {"mode": "auto", "output_files": {}, "op_statistic": []}
+    assert errors(refused) == []
+    assert errors(refused | {"verdict": "pass"}) == ["$"]
+    assert errors(refused | {"mode": "manual"}) == ["$"]
+    assert errors(refused | {"next_command": "again"}) == ["$"]
 
 
 @pytest.mark.parametrize(

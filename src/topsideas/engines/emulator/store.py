@@ -27,8 +27,9 @@ MISSING = Missing.MISSING
 
 def content_key(tensor: Tensor) -> Key:
     """A 128-bit digest of dtype, shape and bytes; equal keys mean equal tensors."""
-    if isinstance(tensor, np.ndarray) and tensor.dtype != object and tensor.flags.c_contiguous:
-        return xxhash.xxh3_128_digest(tensor.data) + _form(tensor.dtype, tensor.shape)
+    if isinstance(tensor, np.ndarray) and tensor.dtype != object:
+        content = np.ascontiguousarray(tensor).data
+        return xxhash.xxh3_128_digest(content) + _form(tensor.dtype, tensor.shape)
     digest = xxhash.xxh3_128()
     _feed(digest, tensor)
     return digest.digest()

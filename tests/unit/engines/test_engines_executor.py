@@ -1,0 +1,187 @@
+"""The executor runs what is new and nothing else, and forgets without changing answers."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import numpy_helper
+
+from topsideas.engines.emulator.engine import EmulatorEngine
+from topsideas.errors import EngineError
+from topsideas.graph.loading import Model, load_model
+from topsideas.plan import PrecisionPlan
+from topsideas.precision import Numerics
+from topsideas.testing.planted import parse, ramp
+
+UNARY = ("Exp", "Tanh", "Sqrt", "Neg", "Sigmoid", "Relu")
+BINARY = ("Add", "Mul", "Sub", "Max")
+X = {"x": ramp(0.1, 1, 6)}
+
+
+def _chain(length: int) -> Model:
+    """x → v0 → v1 → …, a different op each time."""
+    lines = [f"v{i} = {UNARY[i % 6]} ({'x' if i == 0 else f'v{i - 1}'})" for i in range(length)]
+    text = "\n".join(lines)
+    return load_model(parse(f"g (float[6] x) => (float[6] v{length - 1}) {{ {text} }}"))
+
+
+def _random_graph(seed: int, length: int) -> Model:
+    """Ops that read any earlier values; what nothing reads is an output."""
+    rng = random.Random(seed)
+    names, unread, lines = ["x"], set(), []
+    for i in range(length):
+        op = rng.choice(UNARY + BINARY)
+        reads = [rng.choice(names[-4:]) for _ in range(1 if op in UNARY else 2)]
+        unread -= set(reads)
+        names.append(f"v{i}")
+        unread.add(f"v{i}")
+        lines.append(f"v{i} = {op} ({', '.join(reads)})")
+    outputs = ", ".join(f"float[6] {n}" for n in sorted(unread))
+    return load_model(parse(f"g (float[6] x) => ({outputs}) {{ {chr(10).join(lines)} }}"))
+
+
+def _same(found: dict[str, Any], expected: dict[str, Any]) -> bool:
+    return list(found) == list(expected) and all(
+        np.array_equal(found[n], expected[n], equal_nan=True) for n in expected
+    )
+
+
+def _runs(engine: EmulatorEngine, plan: PrecisionPlan, feeds: dict[str, Any]) -> int:
+    """How many nodes it took."""
+    before = engine._executor.node_runs
+    engine.compile(plan).run(feeds)
+    return engine._executor.node_runs - before
+
+
+def test_a_known_plan_runs_nothing() -> None:
+    engine = EmulatorEngine(_chain(8), Numerics())
+    assert _runs(engine, PrecisionPlan.of([]), X) == 8
+    assert _runs(engine, PrecisionPlan.of([]), X) == 0
+    assert engine.work == 1.0
+
+
+def test_a_plan_runs_only_what_lies_downstream_of_its_difference() -> None:
+    engine = EmulatorEngine(_chain(12), Numerics())
+    engine.compile(PrecisionPlan.of([])).run(X)
+    assert _runs(engine, PrecisionPlan.of([9]), X) <= 3
+    assert _runs(engine, PrecisionPlan.of([9, 11]), X) == 1
+
+
+def test_a_result_that_is_bit_equal_ends_the_difference() -> None:
+    """Neg and Relu of rounded values are exact: keeping them changes nothing downstream."""
+    text = """g (float[6] x) => (float[6] y) {
+        a = Tanh (x)
+        b = Neg (a)
+        c = Exp (b)
+        d = Sqrt (c)
+        y = Sigmoid (d)
+    }"""
+    engine = EmulatorEngine(load_model(parse(text)), Numerics())
+    engine.compile(PrecisionPlan.of([])).run(X)
+    assert _runs(engine, PrecisionPlan.of([1]), X) == 1
+
+
+def test_samples_do_not_share_results_unless_their_values_are_equal() -> None:
+    engine = EmulatorEngine(_chain(6), Numerics())
+    assert _runs(engine, PrecisionPlan.of([]), X) == 6
+    assert _runs(engine, PrecisionPlan.of([]), {"x": ramp(0.2, 2, 6)}) == 6
+    assert _runs(engine, PrecisionPlan.of([]), {"x": X["x"].copy()}) == 0
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 10_000), st.sampled_from([1, 100, 1 << 20]))
+def test_any_sequence_of_plans_gives_what_a_fresh_engine_gives(seed: int, memory: int) -> None:
+    model = _random_graph(seed, 14)
+    rng = random.Random(seed)
+    engine = EmulatorEngine(model, Numerics(), memory_limit=memory)
+    samples = [{"x": ramp(0.1, high, 6)} for high in (1, 300)]
+    for _ in range(4):
+        share = rng.random()
+        plan = PrecisionPlan.of(i for i in range(14) if rng.random() < share)
+        feeds = rng.choice(samples)
+        fresh = EmulatorEngine(model, Numerics()).compile(plan)
+        assert _same(engine.compile(plan).run(feeds), fresh.run(feeds))
+
+
+def test_a_deep_graph_is_recomputed_without_recursion() -> None:
+    engine = EmulatorEngine(_chain(1100), Numerics(), memory_limit=1)
+    plans = (PrecisionPlan.of([]), PrecisionPlan.of([1099]))
+    outputs = [engine.compile(plan).run(X)["v1099"] for plan in plans]
+    fresh = EmulatorEngine(_chain(1100), Numerics())
+    for plan, output in zip(plans, outputs, strict=True):
+        assert np.array_equal(fresh.compile(plan).run(X)["v1099"], output)
+
+
+def test_two_dropped_inputs_of_one_op_can_both_be_recomputed() -> None:
+    """With room for one tensor only, recomputing one input would drop the other."""
+    text = """g (float[6] x) => (float[6] y) {
+        a = Exp (x)
+        b = Tanh (x)
+        c = Sigmoid (x)
+        d = Sum (a, b, c)
+        y = Sqrt (d)
+    }"""
+    model = load_model(parse(text))
+    engine = EmulatorEngine(model, Numerics(), memory_limit=1)
+    first = engine.compile(PrecisionPlan.of([])).run(X)
+    engine.compile(PrecisionPlan.of([0, 1, 2])).run(X)
+    for kept in ([3], [4], []):
+        expected = EmulatorEngine(model, Numerics()).compile(PrecisionPlan.of(kept)).run(X)
+        assert _same(engine.compile(PrecisionPlan.of(kept)).run(X), expected)
+    assert _same(engine.compile(PrecisionPlan.of([])).run(X), first)
+
+
+def test_a_random_op_that_must_be_recomputed_is_refused() -> None:
+    text = """g (float[6] x) => (float[6] y, float[6] z) {
+        r = RandomNormalLike (x)
+        a = Add (x, r)
+        y = Exp (a)
+        z = Sqrt (r)
+    }"""
+    engine = EmulatorEngine(load_model(parse(text)), Numerics(), memory_limit=1)
+    with pytest.raises(EngineError, match=r"op 0 \(RandomNormalLike\) gives another result"):
+        engine.compile(PrecisionPlan.of([])).run(X)
+
+
+def test_samples_side_by_side_give_what_they_give_alone() -> None:
+    model = _random_graph(3, 12)
+    samples = [{"x": ramp(0.1, high, 6)} for high in range(1, 6)]
+    plans = [PrecisionPlan.of(range(k)) for k in range(0, 12, 3)]
+    alone = [
+        EmulatorEngine(model, Numerics()).compile(plan).run(feeds)
+        for plan in plans
+        for feeds in samples
+    ]
+    shared = EmulatorEngine(model, Numerics(), memory_limit=400)
+    with ThreadPoolExecutor(4) as pool:
+        together = list(
+            pool.map(
+                lambda pair: shared.compile(pair[0]).run(pair[1]),
+                [(plan, feeds) for plan in plans for feeds in samples],
+            )
+        )
+    assert len(together) == len(alone)
+    assert all(_same(left, right) for left, right in zip(together, alone, strict=True))
+
+
+def test_optional_inputs_fall_back_to_their_initializers() -> None:
+    proto = parse("g (float[6] x, float[6] w) => (float[6] y) { y = Mul (x, w) }")
+    proto.graph.initializer.append(numpy_helper.from_array(ramp(1, 2, 6), "w"))
+    engine = EmulatorEngine(load_model(proto), Numerics())
+    kept = engine.compile(PrecisionPlan.of([0])).run(X)
+    assert np.array_equal(kept["y"], X["x"] * ramp(1, 2, 6))
+
+
+@pytest.mark.parametrize("given", [{}, {"y": ramp(0, 1, 6)}])
+def test_a_missing_input_is_named(given: dict[str, Any]) -> None:
+    executable = EmulatorEngine(_chain(2), Numerics()).compile(PrecisionPlan.of([]))
+    with pytest.raises(EngineError, match="no array for input 'x'"):
+        executable.run(given)
+    with pytest.raises(EngineError, match="no array for input 'x'"):
+        list(executable.trace(given))
