@@ -81,6 +81,7 @@ def load_model(source: str | Path | onnx.ModelProto) -> Model:
     _check_valid(proto, path)
     digest = _digest(proto, files)
     densify_sparse(proto)
+    _name_default_domain(proto)
     _import_default_opset(proto)
     return _build(proto, path, digest)
 
@@ -100,9 +101,17 @@ def _build(proto: onnx.ModelProto, path: Path | None, digest: str) -> Model:
     return Model(model, digest, path, inlined, enumerate_ops(model))
 
 
+def _name_default_domain(proto: onnx.ModelProto) -> None:
+    """Imports may call the default domain ``ai.onnx``; afterwards it has one name."""
+    for imports in (proto.opset_import, *(f.opset_import for f in proto.functions)):
+        for entry in imports:
+            if entry.domain == "ai.onnx":
+                entry.domain = ""
+
+
 def _import_default_opset(proto: onnx.ModelProto) -> None:
     """A model may use other domains only; what the tool inserts is of the default one."""
-    if not any(entry.domain in ("", "ai.onnx") for entry in proto.opset_import):
+    if not any(entry.domain == "" for entry in proto.opset_import):
         proto.opset_import.append(onnx.helper.make_opsetid("", _DEFAULT_OPSET))
 
 

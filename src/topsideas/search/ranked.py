@@ -8,6 +8,7 @@ A poor ranking costs more questions and may cost size, never validity.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from topsideas.search.oracle import Items, Oracle
@@ -63,19 +64,30 @@ def shrink(oracle: Oracle, fixed: Items, kept: Sequence[int]) -> Items:
     oracle.phase = "shrink"
     remaining = _drop_runs(oracle, fixed, list(kept))
     oracle.phase = "certify"
-    position = len(remaining)
-    checked = 0
-    # A drop changes the set that the earlier certificates were about, so all are asked again;
-    # on a monotone oracle no drop succeeds here and the answers are remembered ones.
-    while checked < len(remaining):
-        oracle.expected = len(remaining) - checked
-        position = (position - 1) % len(remaining)
-        trial = remaining[:position] + remaining[position + 1 :]
-        if oracle.passes(fixed | set(trial)):
-            remaining, checked = trial, 0
+    return fixed | _certified(oracle, fixed, remaining)
+
+
+def _certified(oracle: Oracle, fixed: Items, remaining: Sequence[int]) -> Items:
+    """Ask about every single removal, dropping what can go after all.
+
+    A drop changes the set that earlier answers were about, so all are asked again: first those
+    that failed by least, which are the ones that the next set may not need. On a monotone oracle
+    no drop succeeds here.
+    """
+    kept = set(remaining)
+    unproved, failed_by = set(remaining), dict.fromkeys(remaining, 0.0)
+    position = {item: at for at, item in enumerate(remaining)}
+    while unproved:
+        oracle.expected = len(unproved)
+        item = min(unproved, key=lambda i: (failed_by[i], -position[i]))
+        verdict = oracle.ask(fixed | (kept - {item}))
+        unproved.discard(item)
+        if verdict.passed:
+            kept.discard(item)
+            unproved = set(kept)
         else:
-            checked += 1
-    return fixed | set(remaining)
+            failed_by[item] = math.inf if verdict.margin is None else verdict.margin
+    return frozenset(kept)
 
 
 def _drop_runs(oracle: Oracle, fixed: Items, remaining: list[int]) -> list[int]:

@@ -14,7 +14,7 @@ from topsideas.engines.emulator.engine import EmulatorEngine
 from topsideas.errors import ModelError
 from topsideas.graph.loading import load_model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import Numerics
+from topsideas.precision import Numerics, Overflow
 from topsideas.testing.planted import in_branch, in_function, in_loop, overflow, parse, ramp
 
 
@@ -143,7 +143,10 @@ def test_the_default_domain_has_two_names() -> None:
     proto = onnx.parser.parse_model(text + "g (float[2] x) => (float[2] y) { y = Exp (x) }")
     model = load_model(proto)
     assert model.opset == 17
-    assert model.candidates == {0}
+    assert [(op.type, op.candidate) for op in model.ops] == [("Exp", True)]
+    engine = EmulatorEngine(model, Numerics(overflow=Overflow.SATURATE))
+    found = engine.compile(PrecisionPlan.of([])).run({"x": np.full(2, 20, np.float32)})
+    assert found["y"].tolist() == [65504, 65504]
 
 
 def test_inputs_with_initializers_are_optional() -> None:
