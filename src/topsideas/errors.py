@@ -17,6 +17,9 @@ of ours, not of the user.
 
 from __future__ import annotations
 
+EXIT_INTERRUPTED = 130
+"""What the command line returns after Ctrl-C; no error, the best answer so far is kept."""
+
 
 class TopsideasError(Exception):
     """Root of all errors raised on purpose. ``exit_code`` is what the command line returns."""

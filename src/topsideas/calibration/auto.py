@@ -43,7 +43,8 @@ class SearchResult:
         evaluations: How many plans were judged in this run.
         seconds: Wall time.
         holdout: The verdict on samples kept out of the search; None if there are none.
-        refuted: Answers that a second execution of the emulator did not confirm.
+        refuted: Answers that a second execution did not confirm, so that others were sought.
+        confirmed: Whether a second execution confirmed this one.
     """
 
     plan: PrecisionPlan
@@ -59,6 +60,7 @@ class SearchResult:
     seconds: float = 0.0
     holdout: Verdict | None = None
     refuted: int = 0
+    confirmed: bool = False
 
 
 @dataclass
@@ -97,6 +99,7 @@ class AutoSearch:
         self._over: frozenset[int] = frozenset()
         self._felt: dict[int, float] = {}
         self._refuted = 0
+        self._confirmed = False
 
     def run(self) -> SearchResult:
         """Search.
@@ -105,23 +108,19 @@ class AutoSearch:
             BaselineError: Even with every op in fp32 the golden outputs are missed.
             EngineError: The engine fails on the fp32 model, or is not deterministic.
         """
-        stopped = ""
-        before = None
         try:
-            before = self._ask_first()
-            kept = self._must if before.passed else self._search()
-            final = self._confirm(kept)
+            return self._result(self._confirm(self._answer()), "")
         except BudgetSpent as spent:
             stopped = f"budget: {spent}"
         except KeyboardInterrupt:
             stopped = "interrupted"
-        if stopped:
-            final = self._best_so_far(stopped)
-        return self._result(final, before, stopped)
+        best = self.oracle.best
+        # If nothing passed yet, keeping everything is the one plan that can be expected to.
+        return self._result(self.candidates if best is None else best, stopped)
 
-    def _ask_first(self) -> Verdict:
+    def _answer(self) -> Items:
         self.oracle.phase = "all low"
-        return self.oracle.ask(self._must)
+        return self._must if self.oracle.passes(self._must) else self._search()
 
     def _search(self) -> Items:
         self._check_baseline()
@@ -197,14 +196,15 @@ class AutoSearch:
 
     def _measure(self, items: Sequence[int]) -> dict[int, float]:
         self.progress.phase("measuring the effect of each op")
-        sample = self.judge.hardest
+        hardest = self._full(self._must).sample
+        sample = self.references.ids[0] if hardest is None else hardest
 
         def measure(low: frozenset[int]) -> float:
             self._check_time()
             known = self.journal.recall("felt", [sample, sorted(low)])
             if known is None:
                 known = self.judge.sample_margin(self.candidates - low, sample)
-                known = min(known, 1e300)
+                known = known if math.isfinite(known) else "inf"
                 self.journal.record("felt", [sample, sorted(low)], known)
             return float(known)
 
@@ -221,6 +221,7 @@ class AutoSearch:
         """Check the answer in a second, un-instrumented execution; repair it if it fails."""
         while True:
             verdict = self._second_verdict(kept)
+            self._confirmed = verdict.passed
             if verdict.passed or self._refuted >= _MAX_REFUTED:
                 return kept
             self._refuted += 1
@@ -228,13 +229,10 @@ class AutoSearch:
             kept = self._repair(kept)
 
     def _repair(self, kept: Items) -> Items:
-        """The next answer once ``kept`` is refuted: one op more, then shrunk again."""
-        order = ranked(self._felt) or sorted(self.candidates)
-        for op in order:
-            if op not in kept and self.oracle.passes(kept | {op}):
-                wanted = [o for o in order if o in kept or o == op]
-                return shrink(self.oracle, self._must, [o for o in wanted if o not in self._must])
-        return self.candidates
+        """The next answer once ``kept`` is refuted: some ops more, then shrunk again."""
+        order = [*ranked(self._felt), *sorted(self.candidates - self._felt.keys())]
+        more = ranked_search(self.oracle, kept, [op for op in order if op not in kept])
+        return shrink(self.oracle, self._must, [op for op in order if op in more - self._must])
 
     def _second_verdict(self, kept: Items) -> Verdict:
         executable = self.engine.compile(PrecisionPlan(kept))
@@ -249,13 +247,6 @@ class AutoSearch:
         self.journal.record("control", key, verdict.to_json())
         return verdict
 
-    def _best_so_far(self, stopped: str) -> Items:
-        best = self.oracle.best
-        if best is not None:
-            return best
-        # Nothing passed yet: keeping everything is the one plan that can be expected to.
-        return self.candidates
-
     def _judge_and_record(self, kept: Items) -> Verdict:
         verdict = self.judge.judge(kept)
         self.journal.record_verdict(kept, verdict)
@@ -269,7 +260,7 @@ class AutoSearch:
         self.journal.record("full", sorted(kept), verdict.to_json())
         return verdict
 
-    def _result(self, final: Items, before: Verdict | None, stopped: str) -> SearchResult:
+    def _result(self, final: Items, stopped: str) -> SearchResult:
         seconds = self.oracle.seconds
         after = self._full(final)
         movable = final - self._must
@@ -289,10 +280,10 @@ class AutoSearch:
             seconds=seconds,
             holdout=self._held_out(final),
             refuted=self._refuted,
+            confirmed=self._confirmed,
         )
 
     def _held_out(self, kept: Items) -> Verdict | None:
         if self.held is None:
             return None
-        verdict = Judge(self.engine, self.held, self.settings).full_margin(kept)
-        return verdict if verdict.margin is None or not math.isnan(verdict.margin) else None
+        return Judge(self.engine, self.held, self.settings).full_margin(kept)

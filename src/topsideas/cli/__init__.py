@@ -5,11 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from topsideas.errors import TopsideasError
+from topsideas.errors import EXIT_INTERRUPTED, TopsideasError
 from topsideas.report.text import printable
-
-EXIT_INTERRUPTED = 130
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code.

@@ -23,7 +23,6 @@ from topsideas.calibration.problem import (
 )
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.selection import foreign_plans, select_ops, select_shown
-from topsideas.cli import EXIT_INTERRUPTED
 from topsideas.cli.listing import list_ops
 from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
 from topsideas.cli.progress import progress_for

@@ -27,6 +27,8 @@ from topsideas.stats.criteria import Cosine, Tolerance
 
 def settings(args: Namespace, must_keep: frozenset[int]) -> Settings:
     """How plans are judged. Raises UsageError."""
+    if args.val_scope != "sample" and not args.val_func:
+        raise UsageError(f"--val_scope {args.val_scope} says how --val_func is called; give both")
     tolerance = Tolerance(args.rtol, args.atol, args.ntol)
     return Settings(
         criterion=tolerance if args.cos_sim is None else Cosine(args.cos_sim, tolerance),

@@ -251,6 +251,8 @@ def _closing(console: Console, report: Json) -> None:
 def _search_line(search: Json) -> str:
     proof = "1-minimal: each op was shown to be needed" if search["one_minimal"] else "not minimal"
     stopped = f" ({search['stopped']})" if search["stopped"] else ""
+    if not search["confirmed"] and not search["stopped"]:
+        stopped = "; NOT confirmed by a second execution: the answer sits on the edge"
     before = search["before"]
     margin = number(before["margin"], before["note"] or ("yes" if before["passed"] else "no"))
     return (

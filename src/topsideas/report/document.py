@@ -149,6 +149,7 @@ def _search(search: SearchResult, ops: Mapping[int, Op]) -> Json:
         "after": search.after.to_json(),
         "holdout": search.holdout.to_json() if search.holdout is not None else None,
         "refuted": search.refuted,
+        "confirmed": search.confirmed,
         "overflowing": sorted(search.overflowing),
         "witnesses": [
             {"id": i, "name": ops[i].name, "type": ops[i].type, "path": ops[i].path, **w.to_json()}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+# Sums of products of equal vectors differ from 1 by this much.
+_NOISE = 1e-9
+
 
 def number(value: float | None, missing: str = "-") -> str:
     """Four significant digits; ``missing`` for None."""
@@ -21,7 +24,7 @@ def share(value: float) -> str:
 
 def similarity(value: float | None) -> str:
     """A cosine with as many nines as it has, up to six: 1 means 1."""
-    if value is None or value == 1 or value < 0.99:
+    if value is None or value < 0.99 or 1 - value < _NOISE:
         return number(value)
     digits = min(6, 2 - math.floor(math.log10(1 - value)))
     return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"

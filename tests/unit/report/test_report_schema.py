@@ -131,6 +131,7 @@ def auto() -> dict[str, Any]:
         "after": VERDICT,
         "holdout": None,
         "refuted": 0,
+        "confirmed": True,
         "overflowing": [2],
         "witnesses": [OP | VERDICT],
         "trace": [
