@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from emulator_reference import Walk, check_step, goes_low, same
 from onnx.inliner import inline_local_functions
@@ -288,6 +289,34 @@ def test_planted_models_run_the_same_with_no_memory(planted: Any) -> None:
     for plan in _plans(model):
         for feeds in planted.samples:
             _assert_same(forgetful.compile(plan).run(feeds), roomy.compile(plan).run(feeds))
+
+
+def _cases() -> Iterator[tuple[str, onnx.ModelProto, list[dict[str, Any]]]]:
+    yield from ((name, _model(name)[0], feeds) for name, (_, feeds) in MODELS.items())
+    yield from ((p.name, p.model, list(p.samples)) for p in planted_models())
+
+
+CASES = {name: (proto, samples) for name, proto, samples in _cases()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_with_every_op_kept_nothing_differs_from_plain_fp32(name: str) -> None:
+    proto, samples = CASES[name]
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    blob = proto.SerializeToString()
+    plain = ort.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
+    model = load_model(proto)
+    kept = PrecisionPlan(model.candidates)
+    engines = [EmulatorEngine(model, n) for n in (Numerics(), Numerics(BF16, Overflow.SATURATE))]
+    for feeds in samples:
+        names = [output.name for output in plain.get_outputs()]
+        expected = dict(zip(names, plain.run(None, feeds), strict=True))
+        for engine in engines:
+            _assert_same(engine.compile(kept).run(feeds), expected)
+            _assert_same(engine.compile(kept).freeze().run(feeds), expected)
 
 
 def test_a_mean_under_low_accumulation_rounds_the_sum() -> None:

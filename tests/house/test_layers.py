@@ -45,7 +45,7 @@ def _imports(path: Path) -> Iterator[str]:
 
 def _part(module: str) -> str:
     """The part of the package that a module belongs to; empty for the package itself."""
-    return (module.split(".") + [""])[1]
+    return [*module.split("."), ""][1]
 
 
 def _allowed(importer: str, imported: str) -> bool:

@@ -38,7 +38,7 @@ class MemoryStore:
 
 
 # What depends on the rule of pass and fail; the rest is shared by runs with other tolerances.
-_RULED = {"verdict", "felt", "control", "full"}
+_RULED = {"verdict", "strict", "felt", "control", "full"}
 
 
 class Journal:
@@ -56,14 +56,21 @@ class Journal:
         self._problem = dict(problem)
         self._rule = dict(rule)
 
-    def verdict(self, kept: frozenset[int]) -> Verdict | None:
-        """The verdict on a plan, if an earlier run knew it."""
-        known = self.recall("verdict", sorted(kept))
+    def verdict(self, kept: frozenset[int], *, strict: bool = False) -> Verdict | None:
+        """The verdict on a plan, if an earlier run knew it.
+
+        Args:
+            kept: The plan.
+            strict: Whether two executions had to agree.
+        """
+        known = self.recall("strict" if strict else "verdict", sorted(kept))
         return Verdict.from_json(known) if known is not None else None
 
-    def record_verdict(self, kept: frozenset[int], verdict: Verdict) -> None:
-        """Write a verdict down."""
-        self.record("verdict", sorted(kept), verdict.to_json())
+    def record_verdict(
+        self, kept: frozenset[int], verdict: Verdict, *, strict: bool = False
+    ) -> None:
+        """Write a verdict down; see :meth:`verdict`."""
+        self.record("strict" if strict else "verdict", sorted(kept), verdict.to_json())
 
     def recall(self, kind: str, key: Any) -> Any | None:
         """A measurement, if an earlier run knew it."""

@@ -20,6 +20,7 @@ from topsideas.verdict import Verdict
 
 Arrays = dict[str, Any]
 
+SECOND = "in a second execution"
 FUSED = "on a target that fuses all low ops"
 
 
@@ -35,6 +36,9 @@ class Judge:
         engine: Runs plans.
         references: The samples with their golden outputs.
         settings: The rule.
+
+    Attributes:
+        strict: A plan that passes must also pass in the engine's second execution.
     """
 
     def __init__(self, engine: Engine, references: References, settings: Settings) -> None:
@@ -42,6 +46,7 @@ class Judge:
         self._references = references
         self._settings = settings
         self._order = list(references.ids)
+        self.strict = False
 
     @property
     def hardest(self) -> int:
@@ -52,10 +57,21 @@ class Judge:
         """Judge a plan, stopping at the first failing sample."""
         executable = self._engine.compile(PrecisionPlan(kept))
         verdict = self.judge_executable(executable)
-        if verdict.passed and self._settings.bound < 1 and isinstance(executable, SecondOpinion):
-            fused = self.judge_executable(executable.fused(), bound=1.0)
-            return verdict if fused.passed else replace(fused, note=FUSED)
+        if verdict.passed and isinstance(executable, SecondOpinion):
+            return self._other_verdict(executable) or verdict
         return verdict
+
+    def _other_verdict(self, executable: SecondOpinion) -> Verdict | None:
+        """The first other execution that fails, of those that are asked for."""
+        if self.strict:
+            second = self.judge_executable(executable.second_opinion())
+            if not second.passed:
+                return replace(second, note=second.note or SECOND)
+        if self._settings.bound < 1:
+            fused = self.judge_executable(executable.fused(), bound=1.0)
+            if not fused.passed:
+                return replace(fused, note=fused.note or FUSED)
+        return None
 
     def judge_executable(self, executable: Runnable, bound: float | None = None) -> Verdict:
         """Judge anything that runs, by the bound of the settings or another; see :meth:`judge`."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from topsideas.errors import EXIT_INTERRUPTED, TopsideasError
 from topsideas.report.text import printable
 
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code.
 

@@ -29,7 +29,7 @@ from topsideas.cli.progress import progress_for
 from topsideas.cli.words import next_step
 from topsideas.engines.base import Engine
 from topsideas.engines.registry import choose, open_engine
-from topsideas.errors import BaselineError
+from topsideas.errors import EXIT_INTERRUPTED, BaselineError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.report.console import show

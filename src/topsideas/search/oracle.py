@@ -115,7 +115,8 @@ class Oracle:
         return self.ask(items).passed
 
     def refute(self, items: Items, verdict: Verdict) -> None:
-        """Overrule an answer that did not stand up to verification."""
+        """Overrule an answer that did not stand up to verification, and doubt all that passed."""
+        self._memo = {known: v for known, v in self._memo.items() if not v.passed}
         self._memo[items] = verdict
         self.ledger.append(Question("refuted", items, verdict, self.seconds, recalled=False))
 

@@ -288,11 +288,21 @@ def test_all_low_that_a_second_execution_refutes_is_repaired() -> None:
     assert found.refuted >= 1
 
 
-def test_a_second_execution_that_never_agrees_ends_the_search() -> None:
+def test_a_second_execution_that_never_agrees_is_a_refusal() -> None:
     engine = TwoMinds(additive([0.0, 2.0, 0.5, 0.4]), lambda kept, _: 9.0)
-    found = search(engine, 4).run()
-    assert found.refuted > 0
-    assert found.after.passed
+    with pytest.raises(
+        BaselineError, match=r"in a second execution, margin 9 \(expected at most 1"
+    ):
+        search(engine, 4).run()
+
+
+def test_after_a_refutation_both_executions_agree_to_every_plan_that_passes() -> None:
+    """Each op alone is refuted by the second execution: not one answer after another is tried."""
+    first = additive([0.3, 0.3, 0.3, 0.3, 0.3, 0.3])
+    second = additive([0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
+    found = search(TwoMinds(first, second), 6).run()
+    assert len(found.plan.ids) == 4
+    assert (found.refuted, found.confirmed, found.one_minimal) == (1, True, True)
 
 
 def test_an_engine_that_answers_at_random_is_refused() -> None:

@@ -72,15 +72,17 @@ def test_best_is_the_smallest_then_the_earliest() -> None:
     assert oracle.best == {5, 7}
 
 
-def test_a_refuted_answer_is_not_the_best_any_more() -> None:
+def test_a_refuted_answer_puts_all_that_passed_in_doubt() -> None:
     oracle = _needs(5)
     oracle.ask(frozenset({5}))
     oracle.ask(frozenset({5, 6}))
     oracle.refute(frozenset({5}), FAIL)
-    assert oracle.best == {5, 6}
+    assert oracle.best is None
+    assert [q.phase for q in oracle.ledger][-1] == "refuted"
     assert not oracle.passes(frozenset({5}))
     assert oracle.evaluations == 2
-    assert [q.phase for q in oracle.ledger][-1] == "refuted"
+    assert oracle.passes(frozenset({5, 6}))
+    assert oracle.evaluations == 3
 
 
 def test_each_new_question_is_watched() -> None:
