@@ -183,21 +183,6 @@ def test_sessions_of_loops_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert np.array_equal(found[0], found[3])
 
 
-def test_ranks_inside_a_scan_follow_from_those_outside() -> None:
-    """onnx infers no shape behind an op of the runtime's own domain, and a Scan needs the rank."""
-    header = '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>'
-    text = """g (float[N,3] s, float[T,N,3] x) => (float[N,3] last, float[T,N,3] all) {
-        last, all = Scan <num_scan_inputs = 1, body = b (s0, row) => (next, out) {
-            next = com.microsoft.Gelu (row)
-            out = Add (next, s0)
-        }> (s, x)
-    }"""
-    model = load_model(onnx.parser.parse_model(f"{header}\n{text}"))
-    executable = EmulatorEngine(model, Numerics()).compile(PrecisionPlan.of([]))
-    fed = {"s": ramp(0, 1, 2, 3), "x": ramp(-1, 1, 4, 2, 3)}
-    assert np.array_equal(executable.run(fed)["all"], executable.freeze().run(fed)["all"])
-
-
 def test_values_are_released_after_their_last_reader() -> None:
     text = """g (float[2] x) => (float[2] b, float[2] d) {
         a = Exp (x)

@@ -164,6 +164,18 @@ def test_a_cut_node_reads_what_its_body_captures() -> None:
     assert [i.name for i in runtime.session(single.proto).get_inputs()] == ["i0", "i1"]
 
 
+def test_ranks_are_declared_if_asked_for_and_sizes_never() -> None:
+    model = _model("g (float[N,3] x, float z) => (float[N,3] y) { y = Add (x, z) }")
+    slots = {op.id: op.slots for op in model.ops}
+    cutter = Cutter(model.graph_model, slots, Numerics())
+    for ranks in (False, True):
+        proto = onnx.load_from_string(cutter.cut(model.graph[0], {0}, ranks=ranks).proto)
+        x, z = (i.type.tensor_type for i in proto.graph.input)
+        assert [t.HasField("shape") for t in (x, z)] == [ranks, ranks]
+        assert len(x.shape.dim) == (2 if ranks else 0)
+        assert not any(d.HasField("dim_value") for d in x.shape.dim)
+
+
 def test_nodes_that_differ_in_names_only_are_cut_to_equal_bytes() -> None:
     model = _model("""g (float[2] x) => (float[2] y) {
         a = Exp (x)
