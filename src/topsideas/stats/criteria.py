@@ -91,7 +91,8 @@ def margin(out: Any, ref: Any, criterion: Criterion) -> float:
         out: An array, or a list of arrays for a sequence output, or None.
         ref: The reference, of the same structure.
         criterion: The rule. Integers, booleans and strings must be equal under either rule, but
-            for the share ``ntol``.
+            for the share ``ntol``. NaN where the reference has none is no miss that a share
+            could allow: it fails.
     """
     if isinstance(ref, list) or isinstance(out, list) or out is None or ref is None:
         return _structure_margin(out, ref, criterion)
@@ -103,6 +104,8 @@ def margin(out: Any, ref: Any, criterion: Criterion) -> float:
     if isinstance(criterion, Cosine) and is_float(ref):
         return _cosine_margin(out, ref, criterion.threshold)
     rule = criterion if isinstance(criterion, Tolerance) else Tolerance()
+    if has_stray_nan(out, ref):
+        return math.inf
     return _allowed_maximum(error_ratio(out, ref, rule), rule.ntol)
 
 
@@ -140,6 +143,14 @@ def error_ratio(out: np.ndarray, ref: np.ndarray, rule: Tolerance) -> np.ndarray
     ratio[_equal(out, ref)] = 0.0
     ratio[np.isnan(ratio)] = math.inf
     return ratio
+
+
+def has_stray_nan(out: np.ndarray, ref: np.ndarray) -> bool:
+    """Whether ``out`` holds NaN where ``ref`` holds something else; both have one shape."""
+    if not is_float(out):
+        return False
+    nan = np.isnan(out)
+    return bool((nan & ~np.isnan(ref) if is_float(ref) else nan).any())
 
 
 def abs_error(out: np.ndarray, ref: np.ndarray) -> np.ndarray:

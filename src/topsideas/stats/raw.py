@@ -13,6 +13,7 @@ from topsideas.stats.criteria import (
     cosine_margin,
     cosine_of,
     error_ratio,
+    has_stray_nan,
     is_float,
     norm_ratio_of,
 )
@@ -33,6 +34,7 @@ class RawSums:
         self._exceed = 0
         self._dot = 0.0
         self._comparable = True
+        self._stray_nan = False
         self._floats = True
 
     def add(self, low: np.ndarray | None, fp32: np.ndarray | None) -> None:
@@ -44,6 +46,7 @@ class RawSums:
             self._exceed += low.size if low is not None else 0
             return
         self._exceed += int(np.count_nonzero(error_ratio(low, fp32, self._rule) > 1))
+        self._stray_nan |= has_stray_nan(low, fp32)
         self._floats &= is_float(low) and is_float(fp32)
         if low.dtype.kind in "fiub" and fp32.dtype.kind in "fiub":
             with np.errstate(all="ignore"):
@@ -67,7 +70,7 @@ class RawSums:
         }
 
     def _passed(self, cos: float | None) -> bool:
-        if not self._comparable:
+        if not self._comparable or self._stray_nan:
             return False
         if isinstance(self._criterion, Cosine) and self._floats and cos is not None:
             return cosine_margin(cos, self._criterion.threshold) <= 1
