@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import onnx_ir as ir
 
 from topsideas.graph.constants import constant
 from topsideas.graph.conversion_weights import LowWeights
+from topsideas.graph.names import Names
 from topsideas.graph.ops import op_id
 from topsideas.graph.schemas import SHAPE_ONLY, Slots
 
@@ -38,7 +39,7 @@ class Edges:
         self._graphs = list(model.graphs())
         self._weights = weights
         self._low = weights.dtype
-        self._names = _Names(self._graphs)
+        self._names = Names(self._graphs)
         # What each float32 edge must carry; edges that take either type are absent.
         self._wanted: dict[tuple[ir.Node, int], ir.DataType] = {}
         self._float_outputs = [
@@ -193,25 +194,6 @@ class Edges:
         cast = self._cast(source, _FLOAT)  # a body must return a value of its own
         graph.append(cast)
         return cast.outputs[0]
-
-
-class _Names:
-    """Names that no value or node of the model has, bodies included."""
-
-    def __init__(self, graphs: Iterable[ir.Graph]) -> None:
-        self._used: set[str | None] = set()
-        for graph in graphs:
-            self._used |= {v.name for v in (*graph.inputs, *graph.initializers.values())}
-            for node in graph:
-                self._used |= {node.name, *(v.name for v in node.outputs)}
-
-    def fresh(self, wish: str) -> str:
-        name, count = wish, 0
-        while name in self._used:
-            count += 1
-            name = f"{wish}_{count}"
-        self._used.add(name)
-        return name
 
 
 def _is_float(value: ir.Value) -> bool:

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from topsideas.errors import EngineError
 from topsideas.graph.constants import LowConstants, constant
+from topsideas.graph.names import Names
 from topsideas.graph.ops import bodies, op_id
 from topsideas.graph.schemas import Slots
 from topsideas.precision import BF16, Accumulation, Numerics, Overflow, Subnormals
@@ -130,7 +131,7 @@ class _Emulation:
 
     def __post_init__(self) -> None:
         self.numerics = self.constants.numerics
-        self.names = _Names(self.root)
+        self.names = Names((self.root, *self.root.subgraphs()))
 
     def apply(self, graph: ir.Graph) -> None:
         """Rewrite ``graph`` and, recursively, its bodies."""
@@ -234,30 +235,10 @@ class _Emulation:
         return chain.add("Mul", [value, keep])
 
 
-class _Names:
-    """Gives out names that nothing in a graph or its bodies bears."""
-
-    def __init__(self, graph: ir.Graph) -> None:
-        self._taken: set[str | None] = set()
-        for inner in (graph, *graph.subgraphs()):
-            self._taken.update(v.name for v in (*inner.inputs, *inner.initializers.values()))
-            for node in inner:
-                self._taken.add(node.name)
-                self._taken.update(v.name for v in node.outputs)
-
-    def fresh(self, base: str) -> str:
-        name, count = base, 0
-        while name in self._taken:
-            count += 1
-            name = f"{base}_{count}"
-        self._taken.add(name)
-        return name
-
-
 class _Chain:
     """Nodes under construction, with names derived from the value they serve."""
 
-    def __init__(self, base: str, names: _Names) -> None:
+    def __init__(self, base: str, names: Names) -> None:
         self._base = base
         self._names = names
         self.nodes: list[ir.Node] = []
