@@ -9,6 +9,8 @@ from typing import Protocol
 import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
+from topsideas.graph.portable import take_in
+
 # A protobuf message ends at 2 GB; weights beyond this size go into a file of their own.
 _INLINE_LIMIT = 1_500_000_000
 
@@ -54,7 +56,7 @@ def write_model(model: ir.Model, path: Path, *, inline_limit: int = _INLINE_LIMI
 def _save(model: ir.Model, folder: Path, path: Path, inline_limit: int) -> list[str]:
     tensors = [t for graph in model.graphs() for t in _tensors(graph)]
     if sum(tensor.nbytes for tensor in tensors) <= inline_limit:
-        _load_external(model)
+        take_in(model.graph)
         ir.save(model, folder / path.name)
         return [path.name]
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=_EXTERNAL_BYTES)(model)
@@ -67,21 +69,3 @@ def _tensors(graph: ir.Graph) -> list[ir.TensorProtocol]:
     held = [v.const_value for v in graph.initializers.values() if v.const_value is not None]
     attributes = [attr for node in graph for attr in node.attributes.values()]
     return held + [a.as_tensor() for a in attributes if a.type == ir.AttributeType.TENSOR]
-
-
-def _load_external(model: ir.Model) -> None:
-    """Take in weights whose location is relative to the source model's folder."""
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
-                value.const_value = _loaded(value.const_value)
-        for node in graph:
-            for name, attr in node.attributes.items():
-                if attr.type == ir.AttributeType.TENSOR and isinstance(
-                    attr.as_tensor(), ir.ExternalTensor
-                ):
-                    node.attributes[name] = ir.AttrTensor(name, _loaded(attr.as_tensor()))
-
-
-def _loaded(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
