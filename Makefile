@@ -1,6 +1,7 @@
 # make demo   set up, run the main job on the shipped demo model, end with the report's path
 # make test   set up, run all tests
 # make check  set up, lint and types
+# make bench  set up, measure this tool and its peers; BENCH='--help' shows what can be chosen
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,7 +12,7 @@ REPORT := demo-report.json
 RUN := $(BIN)/topsideas gcu mix_precision --input_onnx $(DEMO)/lprnet-pt-op13-fp32-N.onnx \
 	--sample_dir $(DEMO)/lprnet-samples --workspace $(WORKSPACE) --output_json $(REPORT)
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,9 +32,12 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest --numprocesses 2 --quiet
 
 check: $(VENV)/installed
-	$(BIN)/ruff format --check src tests examples
-	$(BIN)/ruff check src tests examples
+	$(BIN)/ruff format --check src tests examples benchmarks
+	$(BIN)/ruff check src tests examples benchmarks
 	$(BIN)/mypy
 
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks.peers $(BENCH)
+
 clean:
-	rm -rf $(VENV) $(WORKSPACE) $(REPORT)
+	rm -rf $(VENV) $(WORKSPACE) $(REPORT) benchmarks/.venvs benchmarks/.work
