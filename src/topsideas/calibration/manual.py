@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,7 +11,6 @@ import numpy as np
 
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.progress import Progress
-from topsideas.calibration.recording import RecordedTrace, Recorder
 from topsideas.calibration.references import References
 from topsideas.calibration.statistics import FP32, LOW, OpFields, RunStatistics, calc, raw
 from topsideas.engines.base import Engine, Trace
@@ -61,8 +61,9 @@ class StatisticsRun:
         thresholds: What CALC counts.
         criterion: What RAW and the whole-network comparison judge by.
         journal: Remembers runs, so that the next step repeats only what changed.
-        arrays: Keeps the tensors of runs.
+        arrays: Keeps the outputs of runs.
         progress: Shown to the user.
+        threads: How many samples run side by side.
     """
 
     engine: Engine
@@ -74,19 +75,32 @@ class StatisticsRun:
     journal: Journal
     arrays: ArrayStore
     progress: Progress
+    threads: int = 1
 
     def run(self, plan: PrecisionPlan) -> list[SampleStatistics]:
         """Statistics of every sample. Raises EngineError."""
         samples = self.references.ids
         result = []
-        for index, sample in enumerate(samples):
-            self.progress.phase(f"statistics, sample {sample}")
-            collect = {"CALC": self._calc, "RAW": self._raw, "OFF": self._plain}[self.mode]
-            ops, low, fp32 = collect(plan, sample)
-            golden = self.references.golden(sample)
-            result.append(SampleStatistics(sample, ops, self._outputs(low, fp32, golden)))
-            self.progress.measured(index + 1, len(samples))
+        self.progress.phase("statistics")
+        for found in self._side_by_side(plan, samples):
+            result.append(found)
+            self.progress.measured(len(result), len(samples))
         return result
+
+    def _side_by_side(
+        self, plan: PrecisionPlan, samples: Sequence[int]
+    ) -> Iterator[SampleStatistics]:
+        pool = ThreadPoolExecutor(max(1, min(self.threads, len(samples))))
+        try:
+            yield from pool.map(lambda sample: self._sample(plan, sample), samples)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _sample(self, plan: PrecisionPlan, sample: int) -> SampleStatistics:
+        collect = {"CALC": self._calc, "RAW": self._raw, "OFF": self._plain}[self.mode]
+        ops, low, fp32 = collect(plan, sample)
+        golden = self.references.golden(sample)
+        return SampleStatistics(sample, ops, self._outputs(low, fp32, golden))
 
     def _calc(self, plan: PrecisionPlan, sample: int) -> tuple[OpFields, Arrays, Arrays]:
         limits = [self.thresholds.le, self.thresholds.ge]
@@ -101,8 +115,8 @@ class StatisticsRun:
         return _merged(low.ops, fp32.ops), low.outputs, fp32.outputs
 
     def _raw(self, plan: PrecisionPlan, sample: int) -> tuple[OpFields, Arrays, Arrays]:
-        low = self._trace(plan, sample)
-        fp32 = self._recorded_fp32(sample)
+        # Both run again each time: keeping all tensors of a run costs more than running it.
+        low, fp32 = self._trace(plan, sample), self._trace(self._fp32, sample)
         ops = raw(low, fp32, self.criterion)
         return ops, low.outputs, fp32.outputs
 
@@ -129,17 +143,6 @@ class StatisticsRun:
         if all(isinstance(v, np.ndarray) for v in found.outputs.values()):
             self.arrays.put_arrays("outputs", self.journal.key("outputs", key), found.outputs)
         return found
-
-    def _recorded_fp32(self, sample: int) -> Trace:
-        """The fp32 run: replayed if an earlier step recorded it, else run and recorded."""
-        key = self.journal.key("fp32 trace", sample)
-        known = self.arrays.get_arrays("trace", key)
-        if known is not None:
-            return RecordedTrace(known)
-        return Recorder(
-            self._trace(self._fp32, sample),
-            lambda arrays: self.arrays.put_arrays("trace", key, arrays),
-        )
 
     def _outputs(
         self, low: Arrays, fp32: Arrays, golden: Arrays

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from topsideas.engines.base import OpRecord, Trace
-from topsideas.stats.calc import CalcCounts, Thresholds, beyond
+from topsideas.stats.calc import CalcCounts, Census, Thresholds
 from topsideas.stats.criteria import Criterion
-from topsideas.stats.raw import RawSums
+from topsideas.stats.pairs import PairCounter
+from topsideas.stats.raw import RawSums, tolerance_of
 
 # The spec fixes the prefixes: "fp16" names the low run, whatever the low format is.
 LOW, FP32 = "fp16", "fp32"
@@ -46,17 +47,21 @@ def calc(trace: Trace, prefix: str, thresholds: Thresholds) -> RunStatistics:
     Raises:
         EngineError: The run fails.
     """
+    census = Census(thresholds)
     counts: dict[int, list[CalcCounts]] = {}
     clipped: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     low = prefix == LOW
     for record in trace:
-        arrays = [_array(o) for o in record.outputs]
-        fields = counts.setdefault(record.id, [CalcCounts(thresholds) for _ in arrays])
-        raws = record.raw or ((None,) * len(arrays) if low else arrays)
-        for count, stored, unrounded in zip(fields, arrays, raws, strict=True):
-            count.add(stored, unrounded)
+        if record.id not in counts:
+            counts[record.id] = [CalcCounts() for _ in record.outputs]
+        computed = record.raw or ((None,) * len(record.outputs) if low else record.outputs)
+        rows = zip(counts[record.id], record.outputs, computed, strict=True)
+        for count, stored, unrounded in rows:
+            tally = census.tally(_array(stored))
+            same = unrounded is stored
+            count.add(tally, tally.beyond if same else _beyond(census, unrounded))
         if low and record.raw:
-            _count_inputs(clipped[record.id], record, thresholds.limit)
+            _count_inputs(clipped[record.id], record, census)
     ops: OpFields = {
         op: {"outputs": [c.fields(prefix) for c in fields]} for op, fields in counts.items()
     }
@@ -65,10 +70,15 @@ def calc(trace: Trace, prefix: str, thresholds: Thresholds) -> RunStatistics:
     return RunStatistics(ops, trace.outputs)
 
 
-def _count_inputs(count: list[int], record: OpRecord, limit: float) -> None:
+def _beyond(census: Census, array: np.ndarray | None) -> int:
+    """Only floats can be out of range."""
+    return census.beyond(array) if array is not None and array.dtype.kind == "f" else 0
+
+
+def _count_inputs(count: list[int], record: OpRecord, census: Census) -> None:
     for array in record.slot_inputs:
-        count[0] += beyond(_array(array), limit)
-        count[1] += _array(array).size
+        count[0] += census.beyond(array)
+        count[1] += array.size
 
 
 def raw(low: Trace, fp32: Trace, criterion: Criterion) -> OpFields:
@@ -83,11 +93,11 @@ def raw(low: Trace, fp32: Trace, criterion: Criterion) -> OpFields:
         EngineError: A run fails.
     """
     sums: dict[int, list[RawSums]] = {}
+    counter = PairCounter(tolerance_of(criterion))
     for op, left, right in _paired(low, fp32):
-        count = len(left or right or ())
-        for index, row in enumerate(
-            sums.setdefault(op, [RawSums(criterion) for _ in range(count)])
-        ):
+        if op not in sums:
+            sums[op] = [RawSums(criterion, counter) for _ in left or right or ()]
+        for index, row in enumerate(sums[op]):
             row.add(_at(left, index), _at(right, index))
     return {op: {"outputs": [r.fields(LOW) for r in rows]} for op, rows in sums.items()}
 

@@ -17,6 +17,7 @@ from topsideas.stats.criteria import (
     is_float,
     norm_ratio_of,
 )
+from topsideas.stats.pairs import PairCounter
 
 
 class RawSums:
@@ -24,11 +25,13 @@ class RawSums:
 
     Args:
         criterion: The rule of pass and fail.
+        counter: Counts pairs, for this output and for others; None for one of its own.
     """
 
-    def __init__(self, criterion: Criterion) -> None:
+    def __init__(self, criterion: Criterion, counter: PairCounter | None = None) -> None:
         self._criterion = criterion
-        self._rule = criterion if isinstance(criterion, Tolerance) else criterion.tolerance
+        self._rule = tolerance_of(criterion)
+        self._counter = counter or PairCounter(self._rule)
         self._low = _Elements()
         self._fp32 = _Elements()
         self._exceed = 0
@@ -39,12 +42,30 @@ class RawSums:
 
     def add(self, low: np.ndarray | None, fp32: np.ndarray | None) -> None:
         """Add one pair; None where that run did not execute the op."""
+        if low is None or fp32 is None or low.shape != fp32.shape:
+            self._add_apart(low, fp32)
+        elif low.dtype == fp32.dtype == np.float32:
+            self._add_float32(low, fp32)
+        else:
+            self._add_others(low, fp32)
+
+    def _add_apart(self, low: np.ndarray | None, fp32: np.ndarray | None) -> None:
+        self._comparable = False
         self._low.add(low)
         self._fp32.add(fp32)
-        if low is None or fp32 is None or low.shape != fp32.shape:
-            self._comparable = False
-            self._exceed += low.size if low is not None else 0
-            return
+        self._exceed += low.size if low is not None else 0
+
+    def _add_float32(self, low: np.ndarray, fp32: np.ndarray) -> None:
+        found = self._counter.tally(low, fp32)
+        self._low.add_counted(low.size, found.nan, found.inf, found.squares)
+        self._fp32.add_counted(fp32.size, found.ref_nan, found.ref_inf, found.ref_squares)
+        self._dot += found.dot
+        self._exceed += found.exceed
+        self._stray_nan |= found.stray_nan > 0
+
+    def _add_others(self, low: np.ndarray, fp32: np.ndarray) -> None:
+        self._low.add(low)
+        self._fp32.add(fp32)
         self._exceed += int(np.count_nonzero(error_ratio(low, fp32, self._rule) > 1))
         self._stray_nan |= has_stray_nan(low, fp32)
         self._floats &= is_float(low) and is_float(fp32)
@@ -78,6 +99,11 @@ class RawSums:
         return self._exceed <= allowed
 
 
+def tolerance_of(criterion: Criterion) -> Tolerance:
+    """What elements are counted against."""
+    return criterion if isinstance(criterion, Tolerance) else criterion.tolerance
+
+
 class _Elements:
     """Counts and the sum of squares of one run's side."""
 
@@ -96,6 +122,12 @@ class _Elements:
             with np.errstate(all="ignore"):
                 wide = array.astype(np.float64).ravel()
                 self.squares += float(wide @ wide)
+
+    def add_counted(self, count: int, nan: int, inf: int, squares: float) -> None:
+        self.count += count
+        self.nan += nan
+        self.inf += inf
+        self.squares += squares
 
     def fields(self, prefix: str) -> dict[str, int]:
         return {

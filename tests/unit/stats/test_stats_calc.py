@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from topsideas.errors import UsageError
-from topsideas.stats.calc import CalcCounts, Thresholds, beyond
+from topsideas.stats import acceleration, calc
+from topsideas.stats.calc import CalcCounts, Census, Thresholds, beyond
 
 quick = settings(deadline=None, max_examples=60)
 # Exact in every float type, so that counting in Python compares the same numbers.
@@ -22,12 +23,17 @@ dtypes = st.sampled_from(
 arrays = dtypes.flatmap(lambda d: hnp.arrays(d, hnp.array_shapes(min_dims=0, min_side=0)))
 
 
+def _add(counts: CalcCounts, census: Census, stored: np.ndarray, raw: np.ndarray | None) -> None:
+    counts.add(census.tally(stored), 0 if raw is None else census.beyond(raw))
+
+
 @quick
 @given(st.lists(arrays, min_size=1, max_size=3), levels, levels)
 def test_shares_are_those_of_the_definition(parts: list[np.ndarray], le: float, ge: float) -> None:
-    counts = CalcCounts(Thresholds(le, ge, 65504.0))
+    counts, census = CalcCounts(), Census(Thresholds(le, ge, 65504.0))
     for part in parts:
-        counts.add(part, part)
+        tally = census.tally(part)
+        counts.add(tally, tally.beyond)
     magnitudes = [abs(x) for part in parts for x in part.ravel().tolist()]
     floats = [abs(x) for p in parts if p.dtype.kind == "f" for x in p.ravel().tolist()]
     expected = {
@@ -44,8 +50,8 @@ def _share(count: int, total: int) -> float | None:
 
 
 def test_the_least_integer_is_large() -> None:
-    counts = CalcCounts(Thresholds(le=1, ge=100, limit=65504))
-    counts.add(np.array([-128, 1], np.int8), None)
+    counts, census = CalcCounts(), Census(Thresholds(le=1, ge=100, limit=65504))
+    _add(counts, census, np.array([-128, 1], np.int8), None)
     assert counts.fields("x") == {
         "x_ge_ratio": 0.5,
         "x_le_ratio": 0.5,
@@ -55,26 +61,66 @@ def test_the_least_integer_is_large() -> None:
 
 
 def test_a_threshold_beyond_fp16_counts_infinities_only() -> None:
-    counts = CalcCounts(Thresholds(le=1e5, ge=1e5, limit=65504))
-    counts.add(np.array([65504, math.inf, -math.inf, 0], np.float16), None)
+    counts, census = CalcCounts(), Census(Thresholds(le=1e5, ge=1e5, limit=65504))
+    _add(counts, census, np.array([65504, math.inf, -math.inf, 0], np.float16), None)
     assert counts.fields("x")["x_ge_ratio"] == 0.5
     assert counts.fields("x")["x_le_ratio"] == 0.5
 
 
 def test_strings_and_empty_tensors_are_only_counted() -> None:
-    counts = CalcCounts(Thresholds(0, 0, 65504))
+    counts, census = CalcCounts(), Census(Thresholds(0, 0, 65504))
     assert counts.fields("x")["x_ge_ratio"] is None
-    counts.add(np.array(["a", "b"], object), None)
+    _add(counts, census, np.zeros((0, 3), np.float32), None)
+    assert counts.fields("x")["x_ge_ratio"] is None
+    _add(counts, census, np.array(["a", "b"], object), None)
     assert counts.fields("x")["x_ge_ratio"] == 0
     assert counts.fields("x")["x_check_nan"] is False
 
 
 def test_what_was_computed_decides_what_is_clipped() -> None:
-    counts = CalcCounts(Thresholds(0, 0, 65504))
-    counts.add(np.array([math.inf, 1.0], np.float32), np.array([7e4, 1.0], np.float32))
+    counts, census = CalcCounts(), Census(Thresholds(0, 0, 65504))
+    stored = np.array([math.inf, 1.0], np.float32)
+    _add(counts, census, stored, np.array([7e4, 1.0], np.float32))
     assert counts.fields("x")["x_clip_ratio"] == 0.5
-    counts.add(np.array([math.inf, 1.0], np.float32), None)
+    _add(counts, census, stored, None)
     assert counts.fields("x")["x_clip_ratio"] == 0.25
+
+
+special = st.sampled_from(
+    [math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-45, 1.0, -65504.0, 65504.0, 65505.0, 3.4e38]
+)
+
+
+@quick
+@given(hnp.arrays(np.float32, st.integers(0, 40), elements=special), levels, levels)
+def test_blocks_count_what_the_whole_counts(x: np.ndarray, le: float, ge: float) -> None:
+    bounds = Thresholds(le, ge, 65504.0)
+    whole = calc._tally(x, bounds)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calc, "_BLOCK", 7)
+        patch.setattr(calc, "fused", lambda: None)
+        assert Census(bounds).tally(x) == whole
+        assert Census(bounds).tally(x.reshape(1, -1)) == whole
+        assert beyond(x, 65504.0) == whole.beyond
+
+
+@quick
+@given(hnp.arrays(np.float32, st.integers(0, 40), elements=special), levels, levels)
+def test_compiled_loops_count_the_same(x: np.ndarray, le: float, ge: float) -> None:
+    pytest.importorskip("numba")
+    assert acceleration.fused() is not None
+    bounds = Thresholds(le, ge, 65504.0)
+    assert Census(bounds).tally(np.tile(x, 200)) == calc._tally(np.tile(x, 200), bounds)
+
+
+def test_an_array_is_counted_once_while_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    census = Census(Thresholds(0, 0, 65504))
+    x = np.array([7e4, 1.0], np.float32)
+    assert census.tally(x).beyond == 1
+    monkeypatch.setattr(calc, "beyond", lambda array, limit: pytest.fail("counted again"))
+    assert census.beyond(x) == 1
+    del x
+    assert census._beyond == {}
 
 
 @pytest.mark.parametrize(

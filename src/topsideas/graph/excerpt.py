@@ -1,8 +1,8 @@
-"""One node of a model cut out as a model of its own, in the precision asked for."""
+"""Neighbouring nodes cut out of a model as a model of their own, in the precisions asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,30 +10,35 @@ import onnx_ir as ir
 
 from topsideas.graph.constants import LowConstants, constant
 from topsideas.graph.emulation import emulate
-from topsideas.graph.ops import bodies
+from topsideas.graph.ops import bodies, op_id
 from topsideas.graph.portable import placeholder
 from topsideas.graph.schemas import Slots
 from topsideas.precision import Numerics
 
-# Weights up to this size are written into the one-node model; larger ones are passed by reference.
+# Weights up to this size are written into the model; larger ones are passed by reference.
 _INLINE_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class SingleNode:
-    """A one-node model.
+class Excerpt:
+    """A model of some nodes.
 
     Attributes:
         proto: The serialised model. Its inputs are named ``i0, i1, …`` in the order of
-            ``reads``; its outputs ``o0, o1, …`` without the empty ones, then the same with
-            ``/raw`` where those were asked for. Nodes that differ only in names give equal bytes.
+            ``reads``; its outputs ``o0, o1, …`` in that of ``writes``, then those of ``raw``.
         weights: Values of the initializers that ``proto`` declares as external.
         reads: The values to feed.
+        writes: The nodes' outputs, without the empty ones.
+        raw: Those of them that are also returned as they were before they were rounded.
+        constants: What the nodes read that is known before they run.
     """
 
     proto: bytes
     weights: dict[str, np.ndarray]
     reads: tuple[ir.Value, ...]
+    writes: tuple[ir.Value, ...]
+    raw: tuple[ir.Value, ...]
+    constants: dict[ir.Value, ir.TensorProtocol]
 
 
 def read_values(node: ir.Node) -> tuple[ir.Value, ...]:
@@ -70,47 +75,62 @@ class Cutter:
         self._opsets = dict(model.opset_imports)
         self._ir_version = max(model.ir_version, 4)
         self._slots = slots
-        self._low_constants = LowConstants(numerics)
+        self._numerics = numerics
 
     def cut(
         self,
-        node: ir.Node,
+        nodes: Sequence[ir.Node],
         low: Collection[int],
         *,
         stored: Collection[ir.Value] = (),
         raw: bool = False,
         ranks: bool = False,
-    ) -> SingleNode:
-        """Cut ``node`` out.
+    ) -> Excerpt:
+        """Cut ``nodes`` out.
 
         Args:
-            node: The node; unchanged.
-            low: Ids that run low: its own, or those of ops in its bodies.
-            stored: Values it reads that are representable in the low format already.
+            nodes: Nodes in execution order; unchanged.
+            low: Ids that run low: their own, or those of ops in their bodies.
+            stored: Values they read that are representable in the low format already.
             raw: Also return the outputs as they were before they were rounded.
-            ranks: Declare how many axes its inputs have, where that is known. Sizes are never
+            ranks: Declare how many axes the inputs have, where that is known. Sizes are never
                 declared: models state wrong ones.
         """
-        values = read_values(node)
-        fed = tuple(v for v in values if constant(v) is None)
+        born = {o for node in nodes for o in node.outputs}
+        values = dict.fromkeys(v for n in nodes for v in read_values(n) if v not in born)
+        fixed = {v: tensor for v in values if (tensor := constant(v)) is not None}
+        fed = tuple(v for v in values if v not in fixed)
         stand_in = {v: _input(v, f"i{i}", ranks=ranks) for i, v in enumerate(fed)}
-        fixed = {v: _weight(v, f"w{i}") for i, v in enumerate(values) if v not in stand_in}
-        copy = _copy(node, stand_in | fixed)
+        stand_in |= {v: _weight(tensor, f"w{i}") for i, (v, tensor) in enumerate(fixed.items())}
+        copies = [_copy(node, stand_in) for node in nodes]
+        writes = tuple(o for node in nodes for o in node.outputs if o.name)
+        for index, value in enumerate(writes):
+            stand_in[value].name = f"o{index}"
         graph = ir.Graph(
-            list(stand_in.values()),
-            [o for o in copy.outputs if o.name],
-            nodes=[copy],
-            initializers=list(fixed.values()),
-            name="single",
+            [stand_in[v] for v in fed],
+            [stand_in[v] for v in writes],
+            nodes=copies,
+            initializers=[stand_in[v] for v in fixed],
+            name="excerpt",
             opset_imports=self._opsets,
         )
-        known = {stand_in[v] for v in stored}
-        opset = self._opsets.get("", 1)
-        emulate(graph, low, self._slots, self._low_constants, opset, known)
-        if raw:
-            rounded = [o for o in copy.outputs if o.name and o not in graph.outputs]
-            graph.outputs.extend(rounded)
-        return SingleNode(*self._serialise(graph), fed)
+        known = {stand_in[v] for v in stored if v in stand_in}
+        # Rounded weights live as long as the session that reads them, not longer.
+        constants = LowConstants(self._numerics)
+        emulate(graph, low, self._slots, constants, self._opsets.get("", 1), known)
+        rounded = self._rounding(nodes, low) if raw else ()
+        graph.outputs.extend(stand_in[v] for v in rounded)
+        return Excerpt(*self._serialise(graph), fed, writes, rounded, fixed)
+
+    def _rounding(self, nodes: Sequence[ir.Node], low: Collection[int]) -> tuple[ir.Value, ...]:
+        """The outputs that are rounded, in the order of the nodes."""
+        return tuple(
+            node.outputs[i]
+            for node in nodes
+            if op_id(node) in low and op_id(node) in self._slots
+            for i in sorted(self._slots[op_id(node)].outputs)
+            if node.outputs[i].name
+        )
 
     def _serialise(self, graph: ir.Graph) -> tuple[bytes, dict[str, np.ndarray]]:
         weights = {}
@@ -130,15 +150,14 @@ def _input(value: ir.Value, name: str, *, ranks: bool) -> ir.Value:
     return ir.Value(name=name, type=value.type, shape=shape)
 
 
-def _weight(value: ir.Value, name: str) -> ir.Value:
-    tensor = constant(value)
-    assert tensor is not None
+def _weight(tensor: ir.TensorProtocol, name: str) -> ir.Value:
     weight = ir.Value(name=name, type=ir.TensorType(tensor.dtype), const_value=tensor)
     weight.shape = ir.Shape(tensor.numpy().shape)
     return weight
 
 
-def _copy(node: ir.Node, stand_in: Mapping[ir.Value, ir.Value]) -> ir.Node:
+def _copy(node: ir.Node, stand_in: dict[ir.Value, ir.Value]) -> ir.Node:
+    """A copy that reads stand-ins, with its outputs entered as further stand-ins."""
     copy = ir.Node(
         node.domain,
         node.op_type,
@@ -146,11 +165,12 @@ def _copy(node: ir.Node, stand_in: Mapping[ir.Value, ir.Value]) -> ir.Node:
         [_copy_attribute(a, stand_in) for a in node.attributes.values()],
         overload=node.overload,
         num_outputs=len(node.outputs),
-        name="node",
+        name=f"op {op_id(node)}",
     )
     copy.meta.update(node.meta)
-    for index, (old, new) in enumerate(zip(node.outputs, copy.outputs, strict=True)):
-        new.name, new.type = (f"o{index}" if old.name else ""), old.type
+    for old, new in zip(node.outputs, copy.outputs, strict=True):
+        new.name, new.type = "", old.type
+        stand_in[old] = new
     return copy
 
 
