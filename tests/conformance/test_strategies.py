@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from topsideas.search.oracle import Items, Oracle
-from topsideas.search.ranked import ranked_search, shrink
+from topsideas.search.ranked import ranked_search, refined
 from topsideas.testing.search_conformance import CHECKS, ConformanceError, Strategy, all_cases
 
 STRATEGIES: dict[str, Strategy] = {"ranked": ranked_search}
@@ -47,7 +47,8 @@ def _one_pass(oracle: Oracle, fixed: Items, ranking: Sequence[int]) -> Items:
 
 
 def _forgets_fixed(oracle: Oracle, fixed: Items, ranking: Sequence[int]) -> Items:
-    return shrink(oracle, frozenset(), [*fixed, *ranking])
+    everything = [*fixed, *ranking]
+    return refined(oracle, frozenset(), everything, frozenset(everything))
 
 
 def _unverified(oracle: Oracle, fixed: Items, ranking: Sequence[int]) -> Items:

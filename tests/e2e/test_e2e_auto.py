@@ -504,7 +504,7 @@ def test_a_plan_under_which_the_engine_fails_is_a_failed_plan(tmp_path: Path) ->
     outcome = plain_bench(tmp_path, model, sample).run()
     assert (outcome.code, outcome.found["fp32_nodes"]) == (0, [0, 1])
     assert "indices element out of data bounds" in outcome.found["search"]["before"]["note"]
-    assert "op 2 (Gather 'look')" in outcome.found["search"]["witnesses"][0]["note"]
+    assert "Name:'look'" in outcome.found["search"]["witnesses"][0]["note"]
 
 
 def test_operators_of_onnxruntime_run_and_are_pinned_where_no_schema_is_known(

@@ -111,7 +111,7 @@ def test_raw_uses_the_tolerance_the_share_and_the_cosine_that_are_asked_for(
     assert failing("--rtol", "0", "--atol", "0") == {0, 1, 2, 3}
 
 
-def test_the_fp32_run_is_not_repeated_by_the_next_step(
+def test_the_fp32_counts_are_known_to_the_next_step(
     squares: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     traced: list[frozenset[int]] = []
@@ -122,13 +122,11 @@ def test_the_fp32_run_is_not_repeated_by_the_next_step(
         return trace(self, feeds)
 
     monkeypatch.setattr(EmulatorExecutable, "trace", counting)
-    for mode, fp32_runs in (("CALC", 2), ("RAW", 2)):
-        traced.clear()
-        squares.run("--manual", "--mode", mode)
-        assert [len(low) for low in traced].count(0) == fp32_runs
-        traced.clear()
-        squares.run("--manual", "--mode", mode, "--fp32_nodes", "1")
-        assert traced == [frozenset({0, 2, 3})] * 2
+    squares.run("--manual")
+    assert [len(low) for low in traced].count(0) == 2
+    traced.clear()
+    squares.run("--manual", "--fp32_nodes", "1")
+    assert traced == [frozenset({0, 2, 3})] * 2
 
 
 @pytest.mark.parametrize("mode", ["CALC", "RAW"])

@@ -11,7 +11,7 @@ import topsideas
 
 ROOT = Path(topsideas.__file__).parent
 LAYERS = (
-    {"errors", "precision", "rounding", "plan", "verdict"},  # vocabulary
+    {"errors", "precision", "prices", "rounding", "plan", "verdict"},  # vocabulary
     {"graph", "stats", "search"},  # pure cores, which do not know each other
     {"engines", "samples", "workspace"},  # effects, which do not know each other either
     {"calibration"},  # the only glue

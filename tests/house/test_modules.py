@@ -17,6 +17,11 @@ CHANGING = {
     "AutoSearch": "one search, from start to end",
     "StatisticsRun": "one run, from start to end",
     "_Emulation": "a graph being rewritten",
+    "_Switching": "a graph being rewritten",
+    "_Cut": "a model being cut",
+    "Felt": "remembers what it measured",
+    "Ranking": "one ranking, from start to end",
+    "PairTally": "grows block by block",
 }
 
 

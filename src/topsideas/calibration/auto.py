@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
+from topsideas.calibration.curve import Curve, margin_curve
+from topsideas.calibration.felt import Felt
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import FUSED, SECOND, Judge
+from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
-from topsideas.calibration.ranking import felt_errors, overflowing, ranked
+from topsideas.calibration.ranking import RANKED_SAMPLES, Ranking, overflowing
 from topsideas.calibration.references import References
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, SecondOpinion
 from topsideas.errors import BaselineError, EngineError
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Precision
+from topsideas.prices import Prices
+from topsideas.search.cheapest import cheapen
+from topsideas.search.objective import Objective
 from topsideas.search.oracle import BudgetSpent, Items, Oracle, Question
-from topsideas.search.ranked import ranked_search
+from topsideas.search.pareto import nested
+from topsideas.search.ranked import ranked_search, refined
 from topsideas.stats.criteria import Tolerance, margin
 from topsideas.verdict import Verdict
 
@@ -30,7 +38,7 @@ class SearchResult:
         plan: The ops to keep in fp32.
         before: The verdict on the model with every candidate low, but for those that must stay.
         after: The verdict on the plan, over all samples.
-        one_minimal: Whether every kept op was shown to be needed.
+        one_minimal: Whether every kept op was shown to be needed or, by cost, to save some.
         stopped: Why the search ended early: ``""``, ``budget: …`` or ``interrupted``.
         witnesses: For each kept op, the verdict on the plan without it.
         overflowing: Ops whose fp32 values do not fit the low format.
@@ -42,12 +50,15 @@ class SearchResult:
         refuted: Answers that a second execution did not confirm, so that others were sought.
         confirmed: Whether a second execution confirmed this one; a search that was stopped did
             not come to that.
+        cost: What the plan costs, estimated or measured.
+        curve: Plans around the answer with their margins; None if they were not asked for.
     """
 
     plan: PrecisionPlan
     before: Verdict
     after: Verdict
     one_minimal: bool
+    cost: PlanCost
     stopped: str = ""
     witnesses: dict[int, Verdict] = field(default_factory=dict)
     overflowing: frozenset[int] = frozenset()
@@ -58,6 +69,12 @@ class SearchResult:
     holdout: Verdict | None = None
     refuted: int = 0
     confirmed: bool = False
+    curve: Curve | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the search, or the curve after it."""
+        return "interrupted" in (self.stopped, self.curve.stopped if self.curve else "")
 
 
 @dataclass
@@ -73,6 +90,7 @@ class AutoSearch:
         settings: The rule and the budget.
         journal: Remembers verdicts and measurements between runs.
         progress: Shown to the user.
+        prices: Tells what plans cost; by default each op costs the same.
     """
 
     engine: Engine
@@ -83,6 +101,7 @@ class AutoSearch:
     settings: Settings
     journal: Journal
     progress: Progress
+    prices: Callable[[], Prices] | None = None
 
     def __post_init__(self) -> None:
         self.judge = Judge(self.engine, self.references, self.settings)
@@ -91,10 +110,23 @@ class AutoSearch:
             recall=self._recall,
             budget=self.settings.budget,
             watch=self.progress.asked,
+            hint=self.judge.expect,
+            objective=self.settings.objective,
+            cost=lambda items: self._prices.cost(items),
         )
         self._must = self.settings.must_keep & self.candidates
         self._over: frozenset[int] = frozenset()
-        self._felt: dict[int, float] = {}
+        self._felt = Felt(
+            self.engine,
+            self.candidates,
+            self.references,
+            self.judge,
+            self.journal,
+            self.settings.criterion,
+            self.settings.threads,
+            self._check_time,
+        )
+        self._start = 0
         self._ranking: list[int] | None = None
         self._refuted = 0
 
@@ -106,7 +138,8 @@ class AutoSearch:
             EngineError: The engine fails on the fp32 model, or is not deterministic.
         """
         try:
-            return self._result(self._confirmed_answer(), "")
+            answer = self._confirmed_answer()
+            return self._result(answer, "", self._curve(answer) if self.settings.pareto else None)
         except BudgetSpent as spent:
             stopped = f"budget: {spent}"
         except KeyboardInterrupt:
@@ -124,7 +157,27 @@ class AutoSearch:
         self._check_deterministic()
         if self._ranking is None:
             self._ranking = self._rank()
-        return ranked_search(self.oracle, self._must, self._ranking, start=max(1, len(self._over)))
+        found = ranked_search(self.oracle, self._must, self._ranking, self._start)
+        return self._by_objective(found)
+
+    def _by_objective(self, kept: Items) -> Items:
+        if not self._is_cost():
+            return kept
+        ranking = self._ranking or []
+        return cheapen(self.oracle, self._must, kept, ranking, self._prices)
+
+    def _is_cost(self) -> bool:
+        return self.settings.objective is Objective.COST
+
+    @cached_property
+    def _prices(self) -> Prices:
+        return self.prices() if self.prices else Prices.uniform(self.candidates)
+
+    def _curve(self, answer: Items) -> Curve:
+        """How the margin falls with size and cost, around the answer."""
+        self.progress.phase("judging plans around the answer")
+        wanted = nested(answer, self._must, self._ranking or sorted(self.candidates))
+        return margin_curve(self.oracle, self._full, self._prices.cost, [self._must], wanted)
 
     def _check_baseline(self) -> None:
         """All-kept must pass; otherwise golden outputs and model disagree."""
@@ -153,13 +206,12 @@ class AutoSearch:
 
     def _check_deterministic(self) -> None:
         """Run the all-low plan twice on one sample: the same question must get the same answer."""
-        executable = self.engine.compile(PrecisionPlan(self._must))
-        if not isinstance(executable, SecondOpinion) or self.journal.recall("control", "same"):
+        if self.journal.recall("control", "same"):
             return
         inputs = self.references.inputs(self.judge.hardest)
+        executable = self.engine.compile(PrecisionPlan(self._must))
         try:
-            fresh = executable.second_opinion()
-            first, second = fresh.run(inputs), fresh.run(inputs)
+            first, second = self.judge.once(self._must).run(inputs), executable.run(inputs)
         except EngineError:
             return  # a plan that cannot run fails: that is a verdict, and the same one twice
         for name in first:
@@ -172,17 +224,18 @@ class AutoSearch:
         self.journal.record("control", "same", value=True)
 
     def _rank(self) -> list[int]:
+        """The order in which to keep ops. Those that overflow come first, if that is enough."""
         self.progress.phase("tracing fp32 ranges")
         self._over = self._overflowing()
-        rest = sorted(self.candidates - self._must - self._over)
         over = sorted(self._over - self._must)
+        first: list[int] = []
         if over:
             self.oracle.phase = "overflow"
-            felt = self._measure(over)
+            first = self._order(over, self._must)
             if self.oracle.passes(self._must | self._over):
-                return ranked(felt)
-            return ranked(felt) + ranked(self._measure(rest))
-        return ranked(self._measure(rest))
+                return first
+            self._start = len(first)
+        return first + self._order(sorted(self.candidates - self._must - self._over), self._over)
 
     def _overflowing(self) -> frozenset[int]:
         key = self.references.ids
@@ -193,23 +246,27 @@ class AutoSearch:
             self.journal.record("overflow", key, known)
         return frozenset(known)
 
-    def _measure(self, items: Sequence[int]) -> dict[int, float]:
-        self.progress.phase("measuring the effect of each op")
-        hardest = self._full(self._must).sample
-        sample = self.references.ids[0] if hardest is None else hardest
-
-        def measure(low: frozenset[int]) -> float:
-            self._check_time()
-            known = self.journal.recall("felt", [sample, sorted(low)])
-            if known is None:
-                known = self.judge.sample_margin(self.candidates - low, sample)
-                known = known if math.isfinite(known) else "inf"
-                self.journal.record("felt", [sample, sorted(low)], known)
-            return float(known)
-
-        felt = felt_errors(items, measure, self.progress.measured)
-        self._felt.update(felt)
-        return felt
+    def _order(self, items: Sequence[int], kept: Items) -> list[int]:
+        """``items`` by felt error, when ``kept`` and what must be is kept anyway."""
+        self.progress.phase("measuring the effect of ops")
+        verdicts = self._verdicts(self._must | kept)
+        failing = [v.sample for v in verdicts if not v.passed and v.sample is not None]
+        samples = failing or self.references.ids[:1]
+        for sample in samples[:RANKED_SAMPLES]:
+            self._felt.watch(sample, self._must | kept)
+        ranking = Ranking(
+            engine=self.engine,
+            felt=self._felt,
+            items=items,
+            samples=samples,
+            worst=math.inf if verdicts[0].margin is None else verdicts[0].margin,
+            bound=self.settings.bound,
+            count=len(self.references.ids),
+            watch=self.progress.measured,
+        )
+        order = ranking.order()
+        self._start += ranking.expected
+        return order
 
     def _check_time(self) -> None:
         limit = self.settings.budget.seconds
@@ -220,8 +277,8 @@ class AutoSearch:
         """The answer, checked in a second, un-instrumented execution.
 
         An answer that fails there sits on the edge of the tolerance, and its neighbours most
-        likely do too. Then the search is repeated, and both executions must agree to every plan
-        that passes: known failures stay known, so that is short.
+        likely do too. Then both executions must agree to every plan that passes, and the search
+        goes on from the smallest plan on its way that stands up to that.
         """
         kept = self._answer()
         verdict = self._second_verdict(kept)
@@ -229,7 +286,16 @@ class AutoSearch:
             return kept
         self._refuted = 1
         self.judge.strict = True
-        self.oracle.refute(kept, verdict)
+        doubted = self.oracle.refute(kept, verdict)
+        if self._ranking is None:  # it was the plan that keeps nothing
+            return self._answer()
+        self.oracle.phase = "repair"
+        # Those next to a refuted plan are likely refuted too, so the steps grow.
+        for step in range(len(doubted).bit_length()):
+            items = doubted[(1 << step) - 1]
+            if self.oracle.passes(items):
+                found = refined(self.oracle, self._must, self._ranking, items)
+                return self._by_objective(found)
         return self._answer()
 
     def _second_verdict(self, kept: Items) -> Verdict:
@@ -249,33 +315,51 @@ class AutoSearch:
         return self.journal.verdict(kept, strict=self.judge.strict)
 
     def _judge_and_record(self, kept: Items) -> Verdict:
-        verdict = self.judge.judge(kept)
+        verdict = self._judge(kept)
         self.journal.record_verdict(kept, verdict, strict=self.judge.strict)
         return verdict
 
+    def _judge(self, kept: Items) -> Verdict:
+        if kept == self.candidates:
+            return self.judge.judge_control(kept)
+        if kept != self._must:
+            return self.judge.judge(kept)
+        # All samples, since those that fail are what the ranking looks at.
+        verdict = self._full(kept)
+        return self.judge.other_verdict(kept) or verdict if verdict.passed else verdict
+
     def _full(self, kept: Items) -> Verdict:
+        return self._verdicts(kept)[0]
+
+    def _verdicts(self, kept: Items) -> list[Verdict]:
+        """The verdicts on every sample, the worst first."""
         known = self.journal.recall("full", sorted(kept))
         if known is not None:
-            return Verdict.from_json(known)
-        verdict = self.judge.full_margin(kept)
-        self.journal.record("full", sorted(kept), verdict.to_json())
-        return verdict
+            return [Verdict.from_json(v) for v in known]
+        runner = self.judge.once(kept) if kept == self._must else None
+        verdicts = self.judge.verdicts(kept, runner)
+        self.journal.record("full", sorted(kept), [v.to_json() for v in verdicts])
+        return verdicts
 
-    def _result(self, final: Items, stopped: str) -> SearchResult:
+    def _result(self, final: Items, stopped: str, curve: Curve | None = None) -> SearchResult:
         seconds = self.oracle.seconds
         after = self._full(final)
         movable = final - self._must
         recalled = {op: self.oracle.known(final - {op}) for op in sorted(movable)}
         witnesses = {op: v for op, v in recalled.items() if v is not None and not v.passed}
+        cost = plan_cost(self._prices, final, self.candidates)
+        proved = witnesses.keys() | (cost.saving if self._is_cost() else frozenset())
         return SearchResult(
             plan=PrecisionPlan(final | self.settings.must_keep),
             before=self._full(self._must),
             after=after,
-            one_minimal=not stopped and len(witnesses) == len(movable) and after.passed,
+            one_minimal=not stopped and proved >= movable and after.passed,
+            cost=cost,
+            curve=curve,
             stopped=stopped,
             witnesses=witnesses,
             overflowing=self._over,
-            felt=self._felt,
+            felt=self._felt.margins,
             ledger=tuple(self.oracle.ledger),
             evaluations=self.oracle.evaluations,
             seconds=seconds,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from topsideas.calibration.references import References
 from topsideas.calibration.settings import Settings, Validator
-from topsideas.engines.base import Engine, Runnable, SecondOpinion
+from topsideas.engines.base import Blocks, Engine, Once, Runnable, SecondOpinion
 from topsideas.errors import EngineError, ValidatorError
 from topsideas.plan import PrecisionPlan
 from topsideas.stats.criteria import margin
@@ -47,22 +47,50 @@ class Judge:
         self._settings = settings
         self._order = list(references.ids)
         self.strict = False
+        self._ahead: tuple[frozenset[int], Future[Any]] | None = None
+        self._spare = ThreadPoolExecutor(1)
+        self._once: tuple[frozenset[int], Runnable] | None = None
 
     @property
     def hardest(self) -> int:
         """The id of the sample that decided last."""
         return self._order[0]
 
+    def expect(self, kept: frozenset[int]) -> None:
+        """Run a plan on the hardest sample beside what is judged now: it may be asked about next.
+
+        That pays where the engine remembers what it ran; a verdict does not depend on it.
+        """
+        if self._settings.threads > 1 and isinstance(self._engine, Blocks):
+            executable = self._engine.compile(PrecisionPlan(kept))
+            inputs = self._references.inputs(self.hardest)
+            self._ahead = (kept, self._spare.submit(executable.run, inputs))
+
     def judge(self, kept: frozenset[int]) -> Verdict:
         """Judge a plan, stopping at the first failing sample."""
-        executable = self._engine.compile(PrecisionPlan(kept))
-        verdict = self.judge_executable(executable)
-        if verdict.passed and isinstance(executable, SecondOpinion):
-            return self._other_verdict(executable) or verdict
-        return verdict
+        if self._ahead is not None and self._ahead[0] == kept:
+            wait([self._ahead[1]])
+        verdict = self.judge_executable(self._engine.compile(PrecisionPlan(kept)))
+        return self.other_verdict(kept) or verdict if verdict.passed else verdict
 
-    def _other_verdict(self, executable: SecondOpinion) -> Verdict | None:
+    def judge_control(self, kept: frozenset[int]) -> Verdict:
+        """Judge a plan that is like no other of the search; see :meth:`judge`."""
+        verdict = self.judge_executable(self.once(kept))
+        return self.other_verdict(kept) or verdict if verdict.passed else verdict
+
+    def once(self, kept: frozenset[int]) -> Runnable:
+        """What runs a plan that is like no other: most engines share work between plans."""
+        if self._once is None or self._once[0] != kept:
+            executable = self._engine.compile(PrecisionPlan(kept))
+            runner = executable.once() if isinstance(executable, Once) else executable
+            self._once = (kept, runner)
+        return self._once[1]
+
+    def other_verdict(self, kept: frozenset[int]) -> Verdict | None:
         """The first other execution that fails, of those that are asked for."""
+        executable = self._engine.compile(PrecisionPlan(kept))
+        if not isinstance(executable, SecondOpinion):
+            return None
         if self.strict:
             second = self.judge_executable(executable.second_opinion())
             if not second.passed:
@@ -90,23 +118,30 @@ class Judge:
 
     def full_margin(self, kept: frozenset[int]) -> Verdict:
         """Judge a plan on all samples and return the worst; finds the hardest sample too."""
-        executable = self._engine.compile(PrecisionPlan(kept))
-        if self._settings.validator is not None:
-            return self.judge_executable(executable)
-        bound = self._settings.bound
-        verdicts = [self._judge_sample(executable, i, bound) for i in list(self._order)]
-        verdicts.sort(key=lambda v: -math.inf if v.margin is None else v.margin, reverse=True)
-        self._order = [v.sample for v in verdicts if v.sample is not None]
-        return verdicts[0]
+        return self.verdicts(kept)[0]
 
-    def sample_margin(self, kept: frozenset[int], sample: int) -> float:
-        """The margin of one sample by the criterion, whatever the validator would say."""
-        try:
-            outputs = self._engine.compile(PrecisionPlan(kept)).run(
-                self._references.inputs(sample)
-            )
-        except EngineError:
-            return math.inf
+    def verdicts(self, kept: frozenset[int], runner: Runnable | None = None) -> list[Verdict]:
+        """Judge a plan on every sample; the worst comes first, and is asked first from now on.
+
+        A rule for the whole data set gives one verdict.
+
+        Args:
+            kept: The plan.
+            runner: Runs it, if not what the engine compiles.
+        """
+        executable = runner or self._engine.compile(PrecisionPlan(kept))
+        validator = self._settings.validator
+        if validator is not None and validator.scope == "dataset":
+            return [self._judge_dataset(executable, validator)]
+        bound, samples = self._settings.bound, sorted(self._order)
+        with ThreadPoolExecutor(self._settings.threads) as pool:
+            found = list(pool.map(lambda i: self._judge_sample(executable, i, bound), samples))
+        found.sort(key=_badness, reverse=True)
+        self._order = [v.sample for v in found if v.sample is not None]
+        return found
+
+    def margin_of(self, outputs: Arrays, sample: int) -> float:
+        """The margin of a sample's outputs by the criterion, whatever the validator would say."""
         return self._worst(outputs, self._references.golden(sample))[0]
 
     def _verdicts(self, executable: Runnable, bound: float) -> Iterator[Verdict]:
@@ -153,6 +188,10 @@ class Judge:
         if sample is not None:
             self._order.remove(sample)
             self._order.insert(0, sample)
+
+
+def _badness(verdict: Verdict) -> tuple[bool, float]:
+    return not verdict.passed, -math.inf if verdict.margin is None else verdict.margin
 
 
 def _validate(validator: Validator, golden: Arrays, outputs: Arrays, what: str) -> bool:

@@ -11,6 +11,7 @@ from topsideas.calibration.auto import AutoSearch, SearchResult
 from topsideas.calibration.journal import Journal, Store
 from topsideas.calibration.judge import Judge
 from topsideas.calibration.manual import ArrayStore, SampleStatistics, StatisticsRun
+from topsideas.calibration.pricing import prices_of
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.references import References, SampleSource
 from topsideas.calibration.settings import Settings
@@ -49,6 +50,9 @@ class Problem:
             self.settings,
             self.journal,
             progress,
+            lambda: prices_of(
+                self.model, self.engine, self.precision, self.references, self.journal
+            ),
         ).run()
 
     def verdict(self, plan: PrecisionPlan) -> Verdict:
@@ -82,6 +86,7 @@ class Problem:
             self.journal,
             arrays,
             progress,
+            self.settings.threads,
         ).run(plan)
 
 

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from topsideas.engines.base import Engine
+from topsideas.calibration.felt import Felt, Items
+from topsideas.engines.base import Blocks, Engine
 from topsideas.plan import PrecisionPlan
+from topsideas.search.variance import expected_length, greedy_order, worst_weights
 from topsideas.stats.calc import beyond
 
-# Up to this many ops each is measured alone; beyond, blocks of neighbours are measured first.
-_MAX_SINGLES = 600
-# A block of ops that together use less than this share of the allowance is not looked into.
-_QUIET = 1e-2
-
-Felt = dict[int, float]
+# How many of the failing samples ops are measured on, the worst first: errors that add up on one
+# sample are not those that do on another, yet a third one was measured to change little.
+RANKED_SAMPLES = 2
+# Full passes over the samples that ranking may cost, and more per op that is expected in the
+# answer: a large answer asks for many evaluations anyway, and a good order saves more of them.
+_PASSES, _PASSES_PER_OP = 10.0, 1.0
+# Passes over one sample that may always be spent, however few samples there are.
+_LEAST_PASSES = 32.0
+# Groups split side by side, and the part of the weighted variance below which none is split.
+_SPLITS = 8
+_QUIET = 2e-4
+# Of what a group adds, each half is taken to add this part at least.
+_LEAST_HALF = 0.1
+# Ops per block on engines that tell of none.
+_BLOCK = 16
 
 
 def overflowing(
@@ -48,38 +60,139 @@ def _exceeds(array: object, limit: float) -> bool:
     return beyond(array, limit) > 0
 
 
-def felt_errors(
-    items: Sequence[int],
-    measure: Callable[[frozenset[int]], float],
-    watch: Callable[[int, int], None],
-) -> Felt:
-    """The effect on the outputs of each item alone running low, in shares of the allowance.
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Neighbouring ops and what they together add to the squared error at each probe."""
+
+    ops: tuple[int, ...]
+    variance: np.ndarray
+    measured: bool
+
+    @property
+    def exact(self) -> bool:
+        """Whether this is the measured effect of one op."""
+        return self.measured and len(self.ops) == 1
+
+
+@dataclass
+class Ranking:
+    """Orders ops by what their rounding does to the outputs, at a cost that pays off.
+
+    Groups of neighbours run low, all else in fp32. Those that matter are split, again and again,
+    until the effort is spent or only single ops are left; the rest share what their group adds.
 
     Args:
-        items: The ops, in execution order.
-        measure: The margin when exactly the given ops run low.
-        watch: Called with (items done, items in all).
+        engine: Runs plans; tells of its blocks if it can.
+        felt: Measures.
+        items: The ops to rank.
+        samples: The samples that fail with none of them kept, the worst first.
+        worst: The margin of the worst.
+        bound: The margin allowed.
+        count: How many samples there are.
+        watch: Called with (runs done, runs that are certain).
+
+    Attributes:
+        expected: How many ops of the order are expected to be needed.
     """
-    felt: Felt = {}
-    blocks = _blocks(items)
-    while blocks:
-        block = blocks.pop()
-        margin = measure(frozenset(block))
-        if len(block) == 1 or margin < _QUIET:
-            felt.update(dict.fromkeys(block, margin / len(block)))
-            watch(len(felt), len(items))
-        else:
-            middle = len(block) // 2
-            blocks += [block[middle:], block[:middle]]
-    return felt
+
+    engine: Engine
+    felt: Felt
+    items: Sequence[int]
+    samples: Sequence[int]
+    worst: float
+    bound: float
+    count: int
+    watch: Callable[[int, int], None]
+    expected: int = 1
+    _groups: list[_Group] = field(default_factory=list)
+    _spent: float = 0.0
+    _runs: int = 0
+
+    def __post_init__(self) -> None:
+        self.samples = self.samples[:RANKED_SAMPLES]
+        blocks = _blocks(self.engine, self.items)
+        # What an op changes lies downstream of it, so later ones cost less to measure.
+        self._cost = {op: 1 - at / len(blocks) for at, block in enumerate(blocks) for op in block}
+        chosen = (block & frozenset(self.items) for block in blocks)
+        self._start = [tuple(sorted(block)) for block in chosen if block]
+
+    def order(self) -> list[int]:
+        """The ops, those most likely needed first. Raises whatever measuring raises."""
+        singles = [(op,) for op in self.items]
+        if self._price(singles) <= self._effort():
+            self._groups = self._measure(singles)
+            return self._ordered()
+        self._groups = self._measure(self._start)
+        order = self._ordered()
+        while self._spent < self._effort() and self._split():
+            order = self._ordered()
+        singles = [(op,) for g in self._groups if not g.exact for op in g.ops]
+        if self._spent + self._price(singles) <= self._effort():
+            exact = [g for g in self._groups if g.exact]
+            self._groups = exact + self._measure(singles)
+            order = self._ordered()
+        return order
+
+    def _ordered(self) -> list[int]:
+        row = {op: at for at, op in enumerate(self.items)}
+        variances = np.zeros((len(self.items), self._groups[0].variance.size))
+        for group in self._groups:
+            variances[[row[op] for op in group.ops]] = group.variance / len(group.ops)
+        order = greedy_order(self.items, variances)
+        self.expected = expected_length(self.items, order, variances, self.worst, self.bound)
+        return order
+
+    def _effort(self) -> float:
+        """Passes over one sample that may be spent."""
+        return max(_LEAST_PASSES, self.count * (_PASSES + _PASSES_PER_OP * self.expected))
+
+    def _price(self, sets: Sequence[tuple[int, ...]]) -> float:
+        return sum(self._cost[ops[0]] for ops in sets) * len(self.samples)
+
+    def _split(self) -> bool:
+        """Look into the groups that matter most; says whether there were any.
+
+        A group is halved, and of the halves one is measured. An op whose effect is only known as
+        what its neighbours leave of their group's is measured itself.
+        """
+        chosen = self._loudest()
+        first = [g.ops[: max(1, len(g.ops) // 2)] for g in chosen]
+        halves = self._measure(first)
+        pairs = zip(chosen, halves, strict=True)
+        rest = [_without(g, half) for g, half in pairs if len(g.ops) > 1]
+        self._groups = [g for g in self._groups if g not in chosen] + halves + rest
+        return bool(chosen)
+
+    def _loudest(self) -> list[_Group]:
+        """The groups that add most to the worst probes, of those that are not known exactly."""
+        weights = worst_weights(np.sum([g.variance for g in self._groups], axis=0))
+        loudness = {g: float(g.variance @ weights) for g in self._groups}
+        quiet = _QUIET * sum(loudness.values())
+        open_ = [g for g in self._groups if not g.exact and loudness[g] > quiet]
+        return sorted(open_, key=lambda g: (-loudness[g], g.ops))[:_SPLITS]
+
+    def _measure(self, sets: Sequence[tuple[int, ...]]) -> list[_Group]:
+        self._spent += self._price(sets)
+        questions = [(sample, frozenset(ops)) for ops in sets for sample in self.samples]
+        found = []
+        for variance in self.felt.variances(questions):
+            found.append(variance)
+            self._runs += 1
+            self.watch(self._runs, self._runs + len(questions) - len(found))
+        each = len(self.samples)
+        return [
+            _Group(ops, np.concatenate(found[at * each : (at + 1) * each]), measured=True)
+            for at, ops in enumerate(sets)
+        ]
 
 
-def _blocks(items: Sequence[int]) -> list[Sequence[int]]:
-    """Blocks to measure, the first one last, as they are taken from the end."""
-    size = 1 if len(items) <= _MAX_SINGLES else 16
-    return [items[i : i + size] for i in range(0, len(items), size)][::-1]
+def _without(group: _Group, half: _Group) -> _Group:
+    """The other half of a group, which was not measured: variances add up, roughly."""
+    rest = np.maximum(group.variance - half.variance, _LEAST_HALF * group.variance)
+    return _Group(group.ops[len(half.ops) :], rest, measured=False)
 
 
-def ranked(felt: Felt) -> list[int]:
-    """Ids by felt error, the largest first; of equals the earlier op first."""
-    return sorted(felt, key=lambda op: (-felt[op], op))
+def _blocks(engine: Engine, items: Sequence[int]) -> Sequence[Items]:
+    if isinstance(engine, Blocks):
+        return engine.blocks()
+    return [frozenset(items[i : i + _BLOCK]) for i in range(0, len(items), _BLOCK)]

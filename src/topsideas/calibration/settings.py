@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from topsideas.errors import UsageError
+from topsideas.search.objective import Objective
 from topsideas.search.oracle import Budget
 from topsideas.stats.criteria import Cosine, Criterion, Tolerance
 
@@ -52,6 +53,8 @@ class Settings:
         must_keep: Ids that are in every plan.
         budget: What the search may use.
         threads: How many samples are judged side by side.
+        objective: What the answer should have little of.
+        pareto: Also judge a few plans smaller and larger than the answer.
     """
 
     criterion: Criterion = field(default_factory=Tolerance)
@@ -60,6 +63,8 @@ class Settings:
     must_keep: frozenset[int] = frozenset()
     budget: Budget = field(default_factory=Budget)
     threads: int = 1
+    objective: Objective = Objective.OPS
+    pareto: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.bound) and 0 < self.bound <= 1):

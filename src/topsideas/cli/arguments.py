@@ -10,6 +10,7 @@ from typing import NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from topsideas import __version__
+from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
 
 _DESCRIPTION = """\
@@ -193,10 +194,29 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="samples judged side by side (default: one per processor)",
     )
+    add(
+        "--memory_limit",
+        type=_memory,
+        metavar="SIZE",
+        help="hold at most so much of weights and intermediate tensors, like 8G or 512M; what "
+        "does not fit is read or computed again, results stay (default: a third of the memory)",
+    )
 
 
 def _add_search(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
+    add(
+        "--objective",
+        choices=("ops", "cost"),
+        default="ops",
+        help="what the answer should have little of: ops in fp32, or the time that they and the "
+        "casts around them cost, estimated from shapes (default: %(default)s)",
+    )
+    add(
+        "--pareto",
+        action="store_true",
+        help="also judge a few smaller and larger plans, and report margin against size and cost",
+    )
     add(
         "--max_evaluations",
         type=_positive,
@@ -283,6 +303,13 @@ def _add_statistic(group: argparse._ArgumentGroup) -> None:
     only("--op_id_bypass", type=int, nargs="*", metavar="ID", help="no statistics of these ids")
     only("--op_type_filter", nargs="*", metavar="TYPE", help="statistics of these types only")
     only("--op_type_bypass", nargs="*", metavar="TYPE", help="no statistics of these types")
+
+
+def _memory(text: str) -> int:
+    try:
+        return memory_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _positive(text: str) -> int:

@@ -145,6 +145,8 @@ class _Run:
             self.notes.append(
                 "--max_evaluations and --time_limit limit the search of auto mode only"
             )
+        if args.manual and (args.pareto or args.objective != "ops"):
+            self.notes.append("--objective and --pareto are for the search of auto mode only")
         if not args.manual and args.mode == "RAW":
             self.notes.append("--mode RAW is for --manual; auto mode reports CALC statistics")
 
@@ -180,7 +182,7 @@ class _Run:
         verdict = _overall(found)
         files = self._files(problem, workspace, found.plan, passed=verdict.passed)
         report = self._document(problem, found.plan, verdict, statistics, files, found)
-        return report, found.stopped == "interrupted"
+        return report, found.interrupted
 
     def _report_refusal(
         self, problem: Problem, workspace: Workspace, progress: Progress, refusal: BaselineError

@@ -20,6 +20,7 @@ from topsideas.graph.loading import Model
 from topsideas.precision import PRECISIONS, Numerics, Overflow
 from topsideas.samples.shapes import ShapeBounds, parse_shapes, shape_bounds
 from topsideas.samples.signature import signature_of
+from topsideas.search.objective import Objective
 from topsideas.search.oracle import Budget
 from topsideas.stats.calc import Thresholds
 from topsideas.stats.criteria import Cosine, Tolerance
@@ -37,6 +38,8 @@ def settings(args: Namespace, must_keep: frozenset[int]) -> Settings:
         must_keep=must_keep,
         budget=Budget(args.max_evaluations, args.time_limit),
         threads=args.threads or default_threads(),
+        objective=Objective(args.objective),
+        pareto=args.pareto,
     )
 
 
@@ -55,6 +58,7 @@ def engine_options(args: Namespace) -> EngineOptions:
         device=args.device,
         cluster=tuple(args.cluster),
         threads=args.threads,
+        memory_limit=args.memory_limit,
     )
 
 

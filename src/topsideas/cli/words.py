@@ -8,6 +8,7 @@ from typing import Any
 
 _ABOUT_SEARCH = {"--max_evaluations": True, "--time_limit": True}
 _CHOSEN_ANEW = {"--fp32_nodes": True, "--mode": True, "--manual": False, "--clean": False}
+_OF_A_SEARCH = {"--objective": True, "--pareto": False}
 
 # More ids than this are passed by naming the report.
 _MAX_IDS = 20

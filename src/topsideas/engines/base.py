@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -107,6 +107,37 @@ class SecondOpinion(Protocol):
 
     def fused(self) -> Runnable:
         """The same plan on a target that rounds as little as fusion allows. Raises EngineError."""
+        ...
+
+
+@runtime_checkable
+class Once(Protocol):
+    """An executable that can be prepared for one plan alone, with nothing kept for others."""
+
+    def once(self) -> Runnable:
+        """The same plan, bit-equal to :meth:`Executable.run`. Raises EngineError."""
+        ...
+
+
+@runtime_checkable
+class Blocks(Protocol):
+    """An engine that runs a model in blocks, each again only if something before it changed."""
+
+    def blocks(self) -> Sequence[frozenset[int]]:
+        """The candidate ops of each block, in execution order; no op is in two of them."""
+        ...
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """An engine that measures how long ops take."""
+
+    def times(self, feeds: Arrays) -> Mapping[int, tuple[float, float]]:
+        """The seconds of each op in fp32 and in the low precision, in one run of a sample.
+
+        The executions of an op in a loop add up. Ops that cannot be told apart from their
+        neighbours are left out. Raises EngineError.
+        """
         ...
 
 

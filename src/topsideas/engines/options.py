@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from topsideas.precision import Numerics
+
+_UNITS = {unit: 1 << 10 * power for power, unit in enumerate(("", "K", "M", "G", "T"))}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([KMGT]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
+_LEAST = 1 << 20
+
+
+def memory_size(size: int | str) -> int:
+    """Bytes from a number of them, or from a text like ``512M`` or ``8G``.
+
+    Raises:
+        ValueError: It is neither, or less than a megabyte.
+    """
+    found = _SIZE.fullmatch(str(size).strip())
+    number = float(found[1]) * _UNITS[found[2].upper()] if found else 0.0
+    if number < _LEAST:
+        raise ValueError(
+            f"{size!r}: expected bytes, or a number with K, M, G or T like 512M or 8G, of at "
+            "least 1M; leave it out for a third of the memory"
+        )
+    return int(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +41,7 @@ class EngineOptions:
         device: Card id.
         cluster: Cluster ids; ``(-1,)`` means all.
         threads: How many samples may run side by side; None for one per processor.
+        memory_limit: Bytes to hold; None for a third of the memory. Changes no result.
     """
 
     numerics: Numerics = field(default_factory=Numerics)
@@ -28,6 +50,7 @@ class EngineOptions:
     device: int = 0
     cluster: Sequence[int] = (-1,)
     threads: int | None = None
+    memory_limit: int | None = None
 
     def merged(self) -> dict[str, Any]:
         """``compile_options`` with ``resource_mode`` applied."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from topsideas.graph.mapped import give_back
 from topsideas.precision import Numerics, Overflow, Subnormals
 from topsideas.rounding import low_dtype, round_to
 
@@ -50,7 +51,7 @@ class LowWeights:
         if low is not None:
             return ir.Tensor(low, dtype=self.dtype, name=name)
         return ir.LazyTensor(
-            lambda: ir.Tensor(self._store(tensor.numpy()), dtype=self.dtype),
+            lambda: ir.Tensor(self._read(tensor), dtype=self.dtype),
             dtype=self.dtype,
             shape=ir.Shape(tensor.shape.numpy()),
             name=name,
@@ -63,9 +64,16 @@ class LowWeights:
         held = None if isinstance(tensor, ir.ExternalTensor) else self._store(array)
         # The original is held beside its copy: an id is unique only while its object lives.
         entry = tensor, held, self._overflow(array)
+        give_back(array)
         if tensor.nbytes >= _REMEMBER_BYTES:
             self._known[id(tensor)] = entry
         return entry
+
+    def _read(self, tensor: ir.TensorProtocol) -> np.ndarray:
+        array = tensor.numpy()
+        stored = self._store(array)
+        give_back(array)
+        return stored
 
     def _store(self, array: np.ndarray) -> np.ndarray:
         numerics = self.numerics

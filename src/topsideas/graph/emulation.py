@@ -8,18 +8,18 @@ hold, which the emulator checks when it starts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import onnx_ir as ir
 
 from topsideas.errors import EngineError
 from topsideas.graph.constants import LowConstants, constant
 from topsideas.graph.names import Names
 from topsideas.graph.ops import bodies, op_id
+from topsideas.graph.rounding_nodes import Rounding
 from topsideas.graph.schemas import Slots
-from topsideas.precision import BF16, Accumulation, Numerics, Overflow, Subnormals
+from topsideas.precision import BF16, Numerics
 
 
 def emulated(
@@ -46,7 +46,7 @@ def emulated(
     opset = model.opset_imports.get("", 1)
     check_expressible(opset, numerics)
     copy = model.clone()
-    _forget_shapes(copy.graph)
+    forget_shapes(copy.graph)
     constants = LowConstants(numerics)
     emulate(copy.graph, low, slots, constants, opset, between=between)
     _drop_unread_weights(copy.graph)
@@ -60,16 +60,20 @@ def _drop_unread_weights(graph: ir.Graph) -> None:
             del graph.initializers[name]
 
 
-def _forget_shapes(graph: ir.Graph) -> None:
+def forget_shapes(graph: ir.Graph) -> None:
     """Drop declared shapes: models declare wrong ones, and runtimes plan memory by them.
 
-    What a loop collects keeps its shape, which is that of the result if it never turns.
+    What a loop collects keeps its shape, which is that of the result if it never turns. What a
+    scan reads keeps its rank, which runtimes must know.
     """
     nodes = list(graph.all_nodes())
     collected = {v for node in nodes if node.op_type == "Loop" for v in _collected(node)}
+    scanned = {v for node in nodes if node.op_type == "Scan" for v in node.inputs}
     for node in nodes:
         for value in node.outputs:
-            if value not in collected:
+            if value in scanned and value.shape is not None:
+                value.shape = ir.Shape([None] * len(value.shape))
+            elif value not in collected:
                 value.shape = None
 
 
@@ -130,8 +134,8 @@ class _Emulation:
     rounded: dict[ir.Value, ir.Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.numerics = self.constants.numerics
         self.names = Names((self.root, *self.root.subgraphs()))
+        self.rounding = Rounding(self.constants.numerics, self.opset, self.names)
 
     def apply(self, graph: ir.Graph) -> None:
         """Rewrite ``graph`` and, recursively, its bodies."""
@@ -162,7 +166,7 @@ class _Emulation:
         tensor = constant(value)
         if tensor is not None:
             return self._low_weight(value, tensor)
-        nodes, result = self._rounding(value, self.names.fresh(f"{value.name}/low"))
+        nodes, result = self.rounding.value(value, self.names.fresh(f"{value.name}/low"))
         producer = value.producer()
         home = value.graph
         if producer is not None:
@@ -175,7 +179,7 @@ class _Emulation:
         low = self.constants.of(tensor)
         name = self.names.fresh(f"{value.name}/low")
         weight = ir.Value(name=name, type=ir.TensorType(low.dtype), const_value=low)
-        weight.shape = ir.Shape(low.numpy().shape)
+        weight.shape = ir.Shape(low.shape.numpy())
         self.root.register_initializer(weight)
         return weight
 
@@ -184,9 +188,8 @@ class _Emulation:
             value, name = node.outputs[index], node.outputs[index].name or ""
             readers = list(value.uses())
             value.name = self.names.fresh(f"{name}/raw")
-            summed = self._low_sum(node, value)
-            nodes, stored = self._rounding(summed[-1].outputs[0] if summed else value, name)
-            node.append([*summed, *nodes])
+            nodes, stored = self.rounding.result(node, value, name)
+            node.append(nodes)
             for reader in readers:
                 reader.node.replace_input_with(reader.idx, stored)
             for position, output in enumerate(graph.outputs):
@@ -194,67 +197,3 @@ class _Emulation:
                     graph.outputs[position] = stored
                     stored.shape = value.shape
             self.stored.add(stored)
-
-    def _low_sum(self, node: ir.Node, mean: ir.Value) -> list[ir.Node]:
-        """For a mean under low accumulation: round the sum it was divided from, divide again."""
-        averaging = node.op_type in ("ReduceMean", "GlobalAveragePool") and not node.domain
-        if self.numerics.accumulation is not Accumulation.LOW or not averaging:
-            return []
-        chain = _Chain(f"{mean.name}/mean", self.names)
-        count = chain.add("Cast", [chain.add("Size", [node.inputs[0]])], to=ir.DataType.FLOAT)
-        out = chain.add("Cast", [chain.add("Size", [mean])], to=ir.DataType.FLOAT)
-        terms = chain.add("Div", [count, out])
-        nodes, total = self._rounding(chain.add("Mul", [mean, terms]), self.names.fresh("sum"))
-        chain.nodes += nodes
-        chain.add("Div", [total, terms])
-        return chain.nodes
-
-    def _rounding(self, value: ir.Value, name: str) -> tuple[list[ir.Node], ir.Value]:
-        """Nodes that store ``value`` in the low format and read it back as ``name``."""
-        chain = _Chain(name, self.names)
-        if self.numerics.overflow is Overflow.SATURATE:
-            value = self._clip(chain, value)
-        low = chain.add("Cast", [value], to=ir.DataType(self.numerics.precision.onnx_type))
-        result = chain.add("Cast", [low], to=ir.DataType.FLOAT)
-        if self.numerics.subnormals is Subnormals.FLUSH:
-            result = self._flush(chain, result)
-        result.name, result.type = name, ir.TensorType(ir.DataType.FLOAT)
-        return chain.nodes, result
-
-    def _clip(self, chain: _Chain, value: ir.Value) -> ir.Value:
-        limit = self.numerics.precision.max
-        if self.opset < 11:
-            return chain.add("Clip", [value], min=-limit, max=limit)
-        return chain.add("Clip", [value, chain.scalar(-limit), chain.scalar(limit)])
-
-    def _flush(self, chain: _Chain, value: ir.Value) -> ir.Value:
-        """Multiply by 0 below the normal range; keeps the sign of zero, NaN and infinity."""
-        tiny = chain.scalar(self.numerics.precision.smallest_normal)
-        small = chain.add("Less", [chain.add("Abs", [value]), tiny])
-        keep = chain.add("Cast", [chain.add("Not", [small])], to=ir.DataType.FLOAT)
-        return chain.add("Mul", [value, keep])
-
-
-class _Chain:
-    """Nodes under construction, with names derived from the value they serve."""
-
-    def __init__(self, base: str, names: Names) -> None:
-        self._base = base
-        self._names = names
-        self.nodes: list[ir.Node] = []
-
-    def add(
-        self, op: str, inputs: Sequence[ir.Value | None], **attributes: float | ir.DataType
-    ) -> ir.Value:
-        plain = {k: v.value if isinstance(v, ir.DataType) else v for k, v in attributes.items()}
-        return self._append(ir.node(op, inputs, plain))
-
-    def scalar(self, number: float) -> ir.Value:
-        tensor = ir.tensor(np.array(number, np.float32))
-        return self._append(ir.node("Constant", [], {"value": tensor}))
-
-    def _append(self, node: ir.Node) -> ir.Value:
-        self.nodes.append(node)
-        node.name = self._names.fresh(f"{self._base}/{node.op_type}")
-        node.outputs[0].name = node.name
-        return node.outputs[0]

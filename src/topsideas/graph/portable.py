@@ -41,7 +41,7 @@ def portable(
 
 def placeholder(tensor: ir.TensorProtocol, name: str) -> ir.ExternalTensor:
     """Declares a tensor whose bytes are handed to the runtime directly."""
-    shape = ir.Shape(tensor.numpy().shape)
+    shape = ir.Shape(tensor.shape.numpy())
     return ir.ExternalTensor("weights", 0, tensor.nbytes, tensor.dtype, shape=shape, name=name)
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from topsideas.report.text import count, number, printable, share, similarity
+from topsideas.report.text import change, count, number, printable, share, similarity
 
 Json = dict[str, Any]
 
@@ -50,6 +50,8 @@ def show(report: Json, *, quiet: bool = False, verbose: bool = False) -> None:
     _network(console, report)
     if report["fp32_nodes"] and not _is_unknown(report):
         _kept(console, report, verbose=verbose)
+    if "pareto" in report:
+        _pareto(console, report, verbose=verbose)
     if report["op_statistic"]:
         _ops(console, report, verbose=verbose)
     _closing(console, report)
@@ -148,12 +150,39 @@ def _why(op: Json) -> Text:
     witness = op.get("witness")
     if op["asked"]:
         return Text("asked for")
+    if witness is None and op["saves"]:
+        return Text("in fp32 it costs less than the casts around it")
     if witness is None:
         return Text("the search ended before it was examined")
     overflow = "overflows; " if op["overflows"] else ""
     margin = number(witness["margin"], witness["note"] or "the rule says no")
     sample = "the data set" if witness["sample"] is None else f"sample {witness['sample']}"
     return Text(printable(f"{overflow}without it {sample} fails: {margin}"))
+
+
+def _pareto(console: Console, report: Json, *, verbose: bool) -> None:
+    """Margin against size and cost; where there are many plans, those next to the answer."""
+    points, base = report["pareto"], report["cost"]["base"]
+    first, last = 0, len(points)
+    if not verbose and last > _ROWS:
+        near = min(range(last), key=lambda i: abs(points[i]["size"] - len(report["fp32_nodes"])))
+        first = max(0, min(near - _ROWS // 2, last - _ROWS))
+        last = first + _ROWS
+    table = _table("ops in fp32", "cost", "margin", "result", "")
+    for point in points[first:last]:
+        result = _result("pass" if point["passed"] else "fail")
+        margin = number(point["margin"], "-" if point["passed"] else "not finite")
+        answer = "the answer" if point["ops"] == report["fp32_nodes"] else ""
+        table.add_row(str(point["size"]), change(point["cost"], base), margin, result, answer)
+    console.print()
+    title = f"margin against size and cost, {last - first} of {len(points)} plans"
+    stopped = report["search"]["pareto_stopped"]
+    console.print(
+        f"{title}, {report['search']['pareto_evaluations']} more evaluations"
+        + (f" ({stopped})" if stopped else ""),
+        style="bold",
+    )
+    console.print(table)
 
 
 def _ops(console: Console, report: Json, *, verbose: bool) -> None:
@@ -236,6 +265,7 @@ def _closing(console: Console, report: Json) -> None:
     search = report.get("search")
     if search is not None:
         console.print(Text(printable(_search_line(search))))
+        console.print(Text(_cost_line(report["cost"])))
         if search["holdout"] is not None:
             console.print(Text(_holdout_line(search["holdout"])))
     for note in report["notes"]:
@@ -259,6 +289,12 @@ def _search_line(search: Json) -> str:
         f"search: all ops low: {margin}, {search['evaluations']} evaluations, "
         f"{search['seconds']:.1f} s, {proof}{stopped}"
     )
+
+
+def _cost_line(cost: Json) -> str:
+    how = "measured" if cost["measured"] else "estimated"
+    answer, most = (change(cost[key], cost["base"]) for key in ("answer", "all_fp32"))
+    return f"cost: {answer} over all ops low, where all ops in fp32 are {most} ({how})"
 
 
 def _holdout_line(holdout: Json) -> str:

@@ -12,7 +12,9 @@ from typing import Any
 
 import topsideas
 from topsideas.calibration.auto import SearchResult
+from topsideas.calibration.curve import Curve
 from topsideas.calibration.manual import SampleStatistics
+from topsideas.calibration.pricing import PlanCost
 from topsideas.engines.base import Identity
 from topsideas.errors import UsageError
 from topsideas.graph.loading import Model
@@ -74,7 +76,36 @@ def document(
         "op_statistic": [_ops(s, ops, shown_ops) for s in statistics if s.ops],
         "samples": [s.sample for s in statistics],
     }
-    return result | ({"search": _search(search, ops)} if search is not None else {})
+    return result | (_found(search, ops) if search is not None else {})
+
+
+def _found(search: SearchResult, ops: Mapping[int, Op]) -> Json:
+    found = {"cost": _cost(search.cost), "search": _search(search, ops)}
+    return found | ({"pareto": _pareto(search.curve)} if search.curve is not None else {})
+
+
+def _cost(cost: PlanCost) -> Json:
+    return {
+        "answer": cost.answer,
+        "all_low": 0.0,
+        "all_fp32": cost.all_fp32,
+        "base": cost.floor,
+        "unit": cost.unit,
+        "measured": cost.measured,
+    }
+
+
+def _pareto(curve: Curve) -> list[Json]:
+    return [
+        {
+            "size": len(point.items),
+            "cost": point.cost,
+            "margin": _finite(point.verdict.margin),
+            "passed": point.verdict.passed,
+            "ops": sorted(point.items),
+        }
+        for point in curve.points
+    ]
 
 
 def _verdict_fields(verdict: Verdict) -> Json:
@@ -92,6 +123,8 @@ def _op(op: Op, asked: bool, search: SearchResult | None) -> Json:
         "overflows": op.id in search.overflowing,
         "felt_margin": _finite(search.felt.get(op.id)),
         "witness": witness.to_json() if witness is not None else None,
+        "cost": search.cost.shares.get(op.id, 0.0),
+        "saves": op.id in search.cost.saving,
     }
 
 
@@ -150,6 +183,8 @@ def _search(search: SearchResult, ops: Mapping[int, Op]) -> Json:
         "holdout": search.holdout.to_json() if search.holdout is not None else None,
         "refuted": search.refuted,
         "confirmed": search.confirmed,
+        "pareto_evaluations": search.curve.evaluations if search.curve is not None else 0,
+        "pareto_stopped": search.curve.stopped if search.curve is not None else "",
         "overflowing": sorted(search.overflowing),
         "witnesses": [
             {"id": i, "name": ops[i].name, "type": ops[i].type, "path": ops[i].path, **w.to_json()}

@@ -30,6 +30,14 @@ def similarity(value: float | None) -> str:
     return f"{math.floor(value * 10**digits) / 10**digits:.{digits}f}"
 
 
+def change(part: float, whole: float) -> str:
+    """``part`` of ``whole`` as a percentage, with its sign."""
+    if not whole:
+        return number(part)
+    sign = "-" if part < 0 else "+"
+    return "0" if part == 0 else f"{sign}{share(abs(part) / whole)}"
+
+
 def count(part: int, whole: int) -> str:
     """``12 of 400``."""
     return f"{part} of {whole}"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from topsideas.search.objective import Cost, Objective
 from topsideas.verdict import Verdict
 
 Items = frozenset[int]
@@ -56,7 +57,10 @@ class Oracle:
         recall: Looks a set up in an earlier run's journal.
         budget: What the search may use; recalled answers cost nothing.
         watch: Called after each new question.
+        hint: Told of the set that will be asked about next if the present one fails.
         clock: Seconds; for tests.
+        objective: What makes one set that passes better than another.
+        cost: What a set costs; asked as rarely as the objective allows.
 
     Attributes:
         phase: What the search is doing now.
@@ -69,7 +73,10 @@ class Oracle:
     recall: Callable[[Items], Verdict | None] = lambda _: None
     budget: Budget = field(default_factory=Budget)
     watch: Callable[[Oracle], None] = lambda _: None
+    hint: Callable[[Items], None] = lambda _: None
     clock: Callable[[], float] = time.monotonic
+    objective: Objective = Objective.OPS
+    cost: Cost = lambda items: float(len(items))
     phase: str = ""
     ledger: list[Question] = field(default_factory=list)
     evaluations: int = 0
@@ -77,6 +84,7 @@ class Oracle:
 
     def __post_init__(self) -> None:
         self._memo: dict[Items, Verdict] = {}
+        self._costs: dict[Items, float] = {}
         self._start = self.clock()
 
     @property
@@ -86,12 +94,22 @@ class Oracle:
 
     @property
     def best(self) -> Items | None:
-        """The smallest set known to pass; of equals the one with the smallest ids."""
-        passing = [s for s, v in self._memo.items() if v.passed]
-        return min(passing, key=lambda s: (len(s), sorted(s)), default=None)
+        """The best set known to pass, by the objective."""
+        return self.objective.best(self.passing, self._cost_of)
 
-    def ask(self, items: Items) -> Verdict:
-        """Judge a set. Raises BudgetSpent if that would exceed the budget."""
+    @property
+    def passing(self) -> dict[Items, Verdict]:
+        """The sets known to pass, with their verdicts."""
+        return {items: verdict for items, verdict in self._memo.items() if verdict.passed}
+
+    def ask(self, items: Items, then: Items | None = None) -> Verdict:
+        """Judge a set. Raises BudgetSpent if that would exceed the budget.
+
+        Args:
+            items: The set.
+            then: The set that will be asked about if this one fails, if that is known: there may
+                be a processor to spare for it.
+        """
         known = self._memo.get(items)
         if known is not None:
             return known
@@ -99,6 +117,8 @@ class Oracle:
         recalled = verdict is not None
         if verdict is None:
             self._spend()
+            if then is not None and then not in self._memo:
+                self.hint(then)
             verdict = self.judge(items)
             self.evaluations += 1
         self._memo[items] = verdict
@@ -110,15 +130,26 @@ class Oracle:
         """The verdict on a set if it was asked about before."""
         return self._memo.get(items)
 
-    def passes(self, items: Items) -> bool:
-        """Whether a set passes. Raises BudgetSpent."""
-        return self.ask(items).passed
+    def passes(self, items: Items, then: Items | None = None) -> bool:
+        """Whether a set passes; see :meth:`ask`. Raises BudgetSpent."""
+        return self.ask(items, then).passed
 
-    def refute(self, items: Items, verdict: Verdict) -> None:
-        """Overrule an answer that did not stand up to verification, and doubt all that passed."""
+    def refute(self, items: Items, verdict: Verdict) -> list[Items]:
+        """Overrule an answer that did not stand up to verification, and doubt all that passed.
+
+        Returns:
+            The other sets that are doubted, the smallest first; they may be asked about again.
+        """
+        doubted = sorted(self.passing.keys() - {items}, key=lambda s: (len(s), sorted(s)))
         self._memo = {known: v for known, v in self._memo.items() if not v.passed}
         self._memo[items] = verdict
         self.ledger.append(Question("refuted", items, verdict, self.seconds, recalled=False))
+        return doubted
+
+    def _cost_of(self, items: Items) -> float:
+        if items not in self._costs:
+            self._costs[items] = self.cost(items)
+        return self._costs[items]
 
     def _spend(self) -> None:
         limit = self.budget

@@ -1,20 +1,32 @@
-"""Ranked search: gallop over a ranking, binary search the prefix, then shrink it.
+"""Ranked search: find the prefix of a ranking that passes, shrink it, then try swaps.
 
 Guarantees: the set returned passes; every single removal from it was asked about and fails
 (1-minimal), whatever the oracle is like, monotone or not. Cost on a monotone oracle whose
-ranking puts the k needed items first: about 2 log2 k for the prefix and k for the certificate.
-A poor ranking costs more questions and may cost size, never validity.
+ranking puts the k needed items first: about 2 log2 k for the prefix, k for the certificate and a
+few for swaps. A poor ranking costs more questions and may cost size, never validity.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import combinations, zip_longest
 
 from topsideas.search.oracle import Items, Oracle
 
+# Windows begin at this part of the prefix and get smaller by the second factor. Measured on real
+# models: answers 5 to 15 % smaller for a fifth fewer questions than runs alone.
+_FIRST_WINDOW, _SMALLER = 8, 3
+# If less than this part is left after a round of windows, runs take over; they grow by the factor.
 # Measured on planted answers, 80 % of them ranked first: 2 asks up to 15 % more, 8 is no better.
-_GROWTH = 4
+_JUNK, _GROWTH = 0.8, 4
+# Swaps end when a search has asked this many questions per item of its answer, and some more, or
+# after so many that failed. Measured: those that succeed mostly do within ten.
+_PER_ITEM, _MORE, _SWAPS = 3, 25, 16
+# Swaps are tried among so many items that are needed least, and so many that come next.
+_LEAST, _NEXT = 8, 8
+# How much further behind in the ranking an item makes a swap less likely.
+_FURTHER = 0.1
 
 
 def ranked_search(oracle: Oracle, fixed: Items, ranking: Sequence[int], start: int = 1) -> Items:
@@ -34,12 +46,30 @@ def ranked_search(oracle: Oracle, fixed: Items, ranking: Sequence[int], start: i
     """
     oracle.phase = "prefix"
     prefix = list(ranking[: _prefix_length(oracle, fixed, ranking, start)])
-    return shrink(oracle, fixed, prefix)
+    oracle.phase = "shrink"
+    return refined(oracle, fixed, ranking, fixed.union(_drop_windows(oracle, fixed, prefix)))
+
+
+def refined(oracle: Oracle, fixed: Items, ranking: Sequence[int], start: Items) -> Items:
+    """A 1-minimal set from one that passes: its best subset, or one that a swap leads to.
+
+    Args:
+        oracle: Answers questions.
+        fixed: Items that are in every set.
+        ranking: The other items, those most likely needed first.
+        start: A set that passes. Raises BudgetSpent.
+    """
+    better: Items | None = start
+    while better is not None:
+        oracle.phase = "certify"
+        kept = fixed | _certified(oracle, fixed, [i for i in ranking if i in better])
+        better = _swapped(oracle, fixed, kept, ranking)
+    return kept
 
 
 def _prefix_length(oracle: Oracle, fixed: Items, ranking: Sequence[int], start: int) -> int:
     failing, length = 0, min(max(1, start), len(ranking))
-    step = 1
+    step = max(1, length // 4)
     oracle.expected = len(ranking).bit_length() + length
     while length < len(ranking) and not oracle.passes(fixed | set(ranking[:length])):
         failing, length, step = length, min(len(ranking), length + step), 2 * step
@@ -53,41 +83,35 @@ def _prefix_length(oracle: Oracle, fixed: Items, ranking: Sequence[int], start: 
     return length
 
 
-def shrink(oracle: Oracle, fixed: Items, kept: Sequence[int]) -> Items:
-    """Drop items from ``kept``, the last ones first, until no single one can go.
+def _drop_windows(oracle: Oracle, fixed: Items, remaining: list[int]) -> list[int]:
+    """Drop neighbours in the ranking together, from the end, in smaller and smaller windows.
 
-    Args:
-        oracle: Answers questions; ``fixed`` with ``kept`` passes.
-        fixed: Items that stay.
-        kept: Items to drop from, those most likely needed first.
+    Where many small errors add up, sets near the limit pass or fail by chance: what a window can
+    spare at once costs one question, item by item one or more each. Where most of the prefix is
+    not needed at all, runs find that out sooner.
     """
-    oracle.phase = "shrink"
-    remaining = _drop_runs(oracle, fixed, list(kept))
-    oracle.phase = "certify"
-    return fixed | _certified(oracle, fixed, remaining)
+    width = len(remaining) // _FIRST_WINDOW
+    while width > 1:
+        before = len(remaining)
+        windows = [remaining[at : at + width] for at in range(0, before, width)]
+        remaining = _without_windows(oracle, fixed, remaining, windows[::-1])
+        if len(remaining) < _JUNK * before:
+            return _drop_runs(oracle, fixed, remaining)
+        width //= _SMALLER
+    return remaining
 
 
-def _certified(oracle: Oracle, fixed: Items, remaining: Sequence[int]) -> Items:
-    """Ask about every single removal, dropping what can go after all.
-
-    A drop changes the set that earlier answers were about, so all are asked again: first those
-    that failed by least, which are the ones that the next set may not need. On a monotone oracle
-    no drop succeeds here.
-    """
-    kept = set(remaining)
-    unproved, failed_by = set(remaining), dict.fromkeys(remaining, 0.0)
-    position = {item: at for at, item in enumerate(remaining)}
-    while unproved:
-        oracle.expected = len(unproved)
-        item = min(unproved, key=lambda i: (failed_by[i], -position[i]))
-        verdict = oracle.ask(fixed | (kept - {item}))
-        unproved.discard(item)
-        if verdict.passed:
-            kept.discard(item)
-            unproved = set(kept)
-        else:
-            failed_by[item] = math.inf if verdict.margin is None else verdict.margin
-    return frozenset(kept)
+def _without_windows(
+    oracle: Oracle, fixed: Items, kept: list[int], windows: list[list[int]]
+) -> list[int]:
+    left = fixed | set(kept)
+    for at, window in enumerate(windows):
+        oracle.expected = len(kept) + len(windows) - at
+        following = windows[at + 1 : at + 2]
+        then = left.difference(*following) if following else None
+        if oracle.passes(left.difference(window), then):
+            left = left.difference(window)
+    return [item for item in kept if item in left]
 
 
 def _drop_runs(oracle: Oracle, fixed: Items, remaining: list[int]) -> list[int]:
@@ -120,4 +144,71 @@ def _drop_runs(oracle: Oracle, fixed: Items, remaining: list[int]) -> list[int]:
 def _passes_without(
     oracle: Oracle, fixed: Items, remaining: list[int], start: int, end: int
 ) -> bool:
-    return oracle.passes(fixed | set(remaining[:start]) | set(remaining[end:]))
+    """Whether a run can go; if not, its latter half is asked about next, or the item before."""
+    half = (start + end) // 2 if end - start > 1 else start - 1
+    until = end if end - start > 1 else start
+    then = fixed.union(remaining[:half], remaining[until:]) if half >= 0 else None
+    return oracle.passes(fixed.union(remaining[:start], remaining[end:]), then)
+
+
+def _certified(oracle: Oracle, fixed: Items, remaining: Sequence[int]) -> Items:
+    """Ask about every single removal, dropping what can go after all.
+
+    A drop changes the set that earlier answers were about, so all are asked again: first those
+    that failed by least, which are the ones that the next set may not need. On a monotone oracle
+    no drop succeeds here.
+    """
+    kept = set(remaining)
+    position = {item: at for at, item in enumerate(remaining)}
+    failed_by = dict.fromkeys(remaining, 0.0)
+    while True:
+        waiting = sorted(kept, key=lambda i: (failed_by[i], -position[i]))
+        spared = _first_spared(oracle, fixed | kept, waiting, failed_by)
+        if spared is None:
+            return frozenset(kept)
+        kept.discard(spared)
+
+
+def _first_spared(
+    oracle: Oracle, kept: Items, waiting: list[int], failed_by: dict[int, float]
+) -> int | None:
+    """The first item that can go; notes by how much the set failed without those before it."""
+    for at, item in enumerate(waiting):
+        oracle.expected = len(waiting) - at
+        following = waiting[at + 1 : at + 2]
+        verdict = oracle.ask(kept - {item}, kept - {*following} if following else None)
+        if verdict.passed:
+            return item
+        failed_by[item] = math.inf if verdict.margin is None else verdict.margin
+    return None
+
+
+def _swapped(oracle: Oracle, fixed: Items, kept: Items, ranking: Sequence[int]) -> Items | None:
+    """A set that passes with one item for two, while enough questions are left to certify it."""
+    left = _PER_ITEM * len(kept) + _MORE - len(oracle.ledger) - len(kept)
+    others = [item for item in ranking if item not in kept]
+    oracle.phase = "swap"
+    trials = _swaps(oracle, kept, kept - fixed, others)[: min(max(0, left), _SWAPS)]
+    for trial, then in zip_longest(trials, trials[1:]):
+        oracle.expected = len(trials)
+        if oracle.passes(trial, then):
+            return trial
+    return None
+
+
+def _swaps(oracle: Oracle, kept: Items, movable: Items, others: Sequence[int]) -> list[Items]:
+    """Two out, one in: out goes what is needed least, in comes what is next in the ranking."""
+    needed = {item: _margin(oracle, kept - {item}) for item in movable}
+    least = sorted(movable, key=lambda i: (needed[i], i))[:_LEAST]
+    found = [
+        ((needed[a] + needed[b]) * (1 + _FURTHER * at), at, (a, b), item)
+        for a, b in combinations(least, 2)
+        for at, item in enumerate(others[:_NEXT])
+    ]
+    return [(kept - {*out}) | {item} for _, _, out, item in sorted(found)]
+
+
+def _margin(oracle: Oracle, items: Items) -> float:
+    """By how much a set is known to fail; infinite where that is no number."""
+    verdict = oracle.known(items)
+    return math.inf if verdict is None or verdict.margin is None else verdict.margin

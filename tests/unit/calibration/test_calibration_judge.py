@@ -87,7 +87,7 @@ def test_after_a_failure_no_more_samples_are_begun() -> None:
 
 def test_one_sample_alone_is_judged_by_the_criterion() -> None:
     judge = _judge(Engine(additive([2.0, 3.0])), 1.0, 2.0)
-    assert judge.sample_margin(frozenset({0}), 1) == pytest.approx(6.0)
+    assert judge.margin_of({"y": np.array([6.0], np.float32)}, 1) == pytest.approx(6.0)
 
 
 def test_a_plan_that_cannot_run_has_an_infinite_margin() -> None:
@@ -95,7 +95,6 @@ def test_a_plan_that_cannot_run_has_an_infinite_margin() -> None:
         raise EngineError("gone")
 
     judge = _judge(Engine(crashes), 1.0)
-    assert judge.sample_margin(NONE, 0) == math.inf
     for verdict in (judge.judge(NONE), judge.full_margin(NONE)):
         assert (verdict.passed, verdict.margin, verdict.note) == (False, math.inf, "gone")
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from arithmetic import Engine, additive
+from arithmetic import Engine, additive, search
 
 from topsideas.calibration.journal import Journal, MemoryStore
-from topsideas.calibration.ranking import felt_errors, overflowing, ranked
+from topsideas.calibration.ranking import Ranking, overflowing
 from topsideas.calibration.settings import Settings, Validator
 from topsideas.engines.emulator.engine import EmulatorEngine
-from topsideas.errors import UsageError
+from topsideas.errors import EngineError, UsageError
 from topsideas.graph.loading import load_model
 from topsideas.precision import BF16, FP16, Numerics
 from topsideas.stats.criteria import Cosine, Tolerance
@@ -68,38 +68,85 @@ def test_every_sample_is_looked_at() -> None:
     assert overflowing(engine, frozenset({0, 1, 2}), feeds[:1], FP16.max) == frozenset()
 
 
+def _ranking(engine: Engine, count: int, factors: tuple[float, ...] = (1.0,)) -> Ranking:
+    auto = search(engine, count, values=factors)
+    samples = [v.sample for v in auto.judge.verdicts(frozenset()) if v.sample is not None]
+    for sample in samples:
+        auto._felt.watch(sample, frozenset())
+    engine.runs.clear()
+    return Ranking(engine, auto._felt, range(count), samples, 2.0, 1.0, len(factors), _unwatched)
+
+
+def _unwatched(done: int, total: int) -> None:
+    assert 0 <= done <= total
+
+
+def _low(engine: Engine, count: int) -> list[frozenset[int]]:
+    return [frozenset(range(count)) - kept for kept, _ in engine.runs]
+
+
 def test_few_ops_are_measured_one_by_one() -> None:
-    asked: list[frozenset[int]] = []
-    steps: list[tuple[int, int]] = []
-
-    def measure(low: frozenset[int]) -> float:
-        asked.append(low)
-        return float(sum(low))
-
-    felt = felt_errors([3, 1, 2], measure, lambda done, total: steps.append((done, total)))
-    assert felt == {3: 3.0, 1: 1.0, 2: 2.0}
-    assert asked == [frozenset({3}), frozenset({1}), frozenset({2})]
-    assert steps == [(1, 3), (2, 3), (3, 3)]
+    engine = Engine(additive([0.1, 0.9, 0.3]))
+    ranking = _ranking(engine, 3)
+    assert ranking.order() == [1, 2, 0]
+    assert _low(engine, 3) == [{0}, {1}, {2}]
+    assert ranking.felt.margins == pytest.approx({0: 0.1, 1: 0.9, 2: 0.3})
 
 
-def test_of_many_ops_quiet_blocks_are_measured_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("topsideas.calibration.ranking._MAX_SINGLES", 10)
-    errors = dict.fromkeys(range(64), 1e-6) | {17: 3.0, 40: 2.0}
-    asked: list[frozenset[int]] = []
-
-    def measure(low: frozenset[int]) -> float:
-        asked.append(low)
-        return sum(errors[i] for i in low)
-
-    felt = felt_errors(range(64), measure, lambda done, total: None)
-    assert set(felt) == set(range(64))
-    assert ranked(felt)[:2] == [17, 40]
-    assert felt[17] == 3.0
-    assert len(asked) == 4 + 2 * 2 * 4
+def test_of_many_ops_groups_are_measured_and_those_that_matter_are_split() -> None:
+    errors = [1e-6] * 256
+    errors[17], errors[130] = 3.0, 2.0
+    engine = Engine(additive(errors))
+    ranking = _ranking(engine, 256)
+    order = ranking.order()
+    assert sorted(order) == list(range(256))
+    assert order[:2] == [17, 130]
+    assert ranking.felt.margins[17] == 3.0
+    assert len(engine.runs) == len(set(engine.runs)) <= 48
 
 
-def test_ranking_is_by_size_then_by_place() -> None:
-    assert ranked({5: 1.0, 2: 3.0, 9: 1.0, 1: 0.0}) == [2, 5, 9, 1]
+def test_an_op_hidden_by_a_louder_neighbour_is_found() -> None:
+    """What a loud half leaves of its group is a guess; the neighbour is measured then."""
+    errors = [1e-6] * 256
+    errors[32], errors[33] = 3.0, 1.0
+    ranking = _ranking(Engine(additive(errors)), 256)
+    assert ranking.order()[:2] == [32, 33]
+    assert ranking.felt.margins[33] == 1.0
+
+
+def test_ops_are_measured_on_the_two_worst_samples() -> None:
+    def error(kept: frozenset[int], x: float) -> float:
+        low = {0, 1, 2} - kept
+        return x * len(low) + (5 if x == 2 and 1 in low else 0) + (9 if x == 3 and 2 in low else 0)
+
+    engine = Engine(error)
+    ranking = _ranking(engine, 3, (1.0, 2.0, 3.0))
+    assert ranking.order()[:2] == [2, 1]
+    assert {x for _, x in engine.runs} == {2.0, 3.0}
+
+
+def test_a_plan_that_cannot_run_is_felt_most() -> None:
+    def error(kept: frozenset[int], x: float) -> float:
+        if 2 not in kept:
+            raise EngineError("gone")
+        return additive([0.1, 0.9, 0.0])(kept, x)
+
+    ranking = _ranking(Engine(error), 3)
+    assert ranking.order() == [2, 1, 0]
+    assert ranking.felt.margins[2] == np.inf
+
+
+def test_effects_are_measured_once_for_every_tolerance() -> None:
+    store = MemoryStore()
+    engine = Engine(additive([0.4, 0.9, 0.3]))
+    search(engine, 3, store=store).run()
+    engine.runs.clear()
+    wide = Settings(criterion=Tolerance(rtol=0.0, atol=0.5))
+    found = search(engine, 3, settings=wide, store=store).run()
+    assert found.plan.ids == [0, 1]
+    singles = {frozenset({0, 1, 2}) - {op} for op in range(3)}
+    asked = {question.items for question in found.ledger}
+    assert {kept for kept, _ in engine.runs} & singles <= asked
 
 
 def _journal(store: MemoryStore, settings: Settings, model: str = "m") -> Journal:

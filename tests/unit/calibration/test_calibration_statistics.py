@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pytest
 
-from topsideas.calibration.recording import RecordedTrace, Recorder
 from topsideas.calibration.statistics import FP32, LOW, calc, raw
 from topsideas.engines.base import OpRecord
 from topsideas.engines.emulator.engine import EmulatorEngine
@@ -18,7 +16,7 @@ from topsideas.plan import PrecisionPlan
 from topsideas.precision import Numerics
 from topsideas.stats.calc import Thresholds
 from topsideas.stats.criteria import Tolerance
-from topsideas.testing.planted import in_loop, planted_models
+from topsideas.testing.planted import in_loop
 
 BOUNDS = Thresholds(le=1e-3, ge=10.0, limit=65504.0)
 
@@ -132,35 +130,6 @@ def test_sequences_are_laid_end_to_end_and_nothing_is_nothing() -> None:
     found = _raw(pair, pair)
     assert [row["fp16_element_count"] for row in found[1]] == [3, 0]
     assert found[1][0]["numpy_allclose"] == "pass"
-
-
-@pytest.mark.parametrize("planted", planted_models(), ids=lambda p: p.name)
-def test_a_recorded_run_is_read_back_as_it_was(planted: Any) -> None:
-    model = load_model(planted.model)
-    executable = EmulatorEngine(model, planted.numerics).compile(PrecisionPlan(model.candidates))
-    kept: list[dict[str, np.ndarray]] = []
-    recorder = Recorder(executable.trace(planted.samples[0]), kept.append)
-    records = list(recorder)
-    (arrays,) = kept
-    again = RecordedTrace({name: arrays[name] for name in sorted(arrays)})
-    for before, after in zip(records, again, strict=True):
-        assert before.id == after.id
-        assert len(before.outputs) == len(after.outputs)
-        for left, right in zip(before.outputs, after.outputs, strict=True):
-            np.testing.assert_array_equal(left, right)
-    assert sorted(again.outputs) == sorted(recorder.outputs)
-
-
-def test_runs_that_are_too_large_or_hold_sequences_are_not_recorded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    kept: list[dict[str, np.ndarray]] = []
-    sequence = Trace([OpRecord(1, ([_array(1)],))], {"y": _array(1)})
-    assert len(list(Recorder(sequence, kept.append))) == 1
-    monkeypatch.setattr("topsideas.calibration.recording._MAX_BYTES", 8)
-    large = Trace([OpRecord(1, (_array(1, 2),)), OpRecord(2, (_array(3),))], {"y": _array(1)})
-    assert len(list(Recorder(large, kept.append))) == 2
-    assert kept == []
 
 
 def test_statistics_of_a_real_loop() -> None:

@@ -137,14 +137,6 @@ def test_an_op_the_runtime_lacks_is_named() -> None:
         executable.run({"x": ramp(0, 1, 2)})
 
 
-def test_nodes_that_differ_in_names_only_share_a_session() -> None:
-    lines = "\n".join(f"v{i + 1} = Exp (v{i})" for i in range(6))
-    model = load_model(parse(f"g (float[2] v0) => (float[2] v6) {{ {lines} }}"))
-    engine = EmulatorEngine(model, Numerics())
-    engine.compile(PrecisionPlan(model.candidates)).run({"v0": ramp(-9, -8, 2)})
-    assert len({id(r.session) for r in engine._sessions._nodes.values()}) == 1
-
-
 def test_nodes_with_other_weights_do_not_share() -> None:
     """Weights above the inline limit are handed over by reference."""
     proto = parse(
@@ -163,24 +155,6 @@ def test_nodes_with_other_weights_do_not_share() -> None:
         found = engine.compile(plan).run({"x": np.zeros(2000, np.float32)})
         assert (found["y"] == 1).all()
         assert (found["z"] == 2).all()
-
-
-def test_sessions_of_loops_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("topsideas.engines.emulator.sessions._MAX_LOOP_SESSIONS", 2)
-    text = """g (float[2] x) => (float[2] y) <int64 n = {2}, bool go = {1}> {
-        y = Loop (n, go, x) <body = b (int64 i, bool p, float[2] v) => (bool q, float[2] w) {
-            q = Identity (p)
-            s = Sigmoid (v)
-            t = Tanh (s)
-            w = Exp (t)
-        }>
-    }"""
-    model = load_model(parse(text))
-    engine = EmulatorEngine(model, Numerics())
-    fed = {"x": ramp(0, 1, 2)}
-    found = [engine.compile(PrecisionPlan.of([2 + k])).run(fed)["y"] for k in (0, 1, 2, 0)]
-    assert len(engine._sessions._loops) == 2
-    assert np.array_equal(found[0], found[3])
 
 
 def test_values_are_released_after_their_last_reader() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 
@@ -15,9 +14,8 @@ from topsideas.graph.constants import LowConstants, constant
 from topsideas.graph.emulation import check_expressible, emulated
 from topsideas.graph.loading import Model, load_model
 from topsideas.graph.ops import op_id
-from topsideas.graph.single import Cutter, read_values
 from topsideas.precision import BF16, Numerics, Overflow, Subnormals
-from topsideas.testing.planted import in_loop, parse, planted_models
+from topsideas.testing.planted import parse, planted_models
 
 TEXT = """g (float[4] x) => (float[4] y, float[4] z)
 <float[4] w = {1, 2, 3, 100000}> {
@@ -152,57 +150,3 @@ def test_a_rounded_constant_is_made_once() -> None:
     assert constants.of(tensor) is low
     assert low.numpy()[0] == np.float32(np.float16(0.1))
     assert np.isinf(low.numpy()[1])
-
-
-def test_a_cut_node_reads_what_its_body_captures() -> None:
-    model = load_model(in_loop().model)
-    slots = {op.id: op.slots for op in model.ops if op.candidate}
-    loop = model.graph[0]
-    assert [v.name for v in read_values(loop)] == ["n", "go", "x", "c", "d"]
-    single = Cutter(model.graph_model, slots, Numerics()).cut(loop, {2, 3})
-    assert [v.name for v in single.reads] == ["n", "x"]
-    assert [i.name for i in runtime.session(single.proto).get_inputs()] == ["i0", "i1"]
-
-
-def test_ranks_are_declared_if_asked_for_and_sizes_never() -> None:
-    model = _model("g (float[N,3] x, float z) => (float[N,3] y) { y = Add (x, z) }")
-    slots = {op.id: op.slots for op in model.ops}
-    cutter = Cutter(model.graph_model, slots, Numerics())
-    for ranks in (False, True):
-        proto = onnx.load_from_string(cutter.cut(model.graph[0], {0}, ranks=ranks).proto)
-        x, z = (i.type.tensor_type for i in proto.graph.input)
-        assert [t.HasField("shape") for t in (x, z)] == [ranks, ranks]
-        assert len(x.shape.dim) == (2 if ranks else 0)
-        assert not any(d.HasField("dim_value") for d in x.shape.dim)
-
-
-def test_nodes_that_differ_in_names_only_are_cut_to_equal_bytes() -> None:
-    model = _model("""g (float[2] x) => (float[2] y) {
-        a = Exp (x)
-        y = Exp (a)
-    }""")
-    slots = {op.id: op.slots for op in model.ops}
-    cutter = Cutter(model.graph_model, slots, Numerics())
-    first, second = (cutter.cut(node, {op_id(node)}).proto for node in model.graph)
-    assert first == second
-    assert cutter.cut(model.graph[0], set()).proto != first
-
-
-def test_a_value_that_is_low_already_is_not_rounded() -> None:
-    model = _model("g (float[2] x) => (float[2] y) { y = Exp (x) }")
-    slots = {op.id: op.slots for op in model.ops}
-    cutter, node = Cutter(model.graph_model, slots, Numerics()), model.graph[0]
-    plain = onnx.load_from_string(cutter.cut(node, {0}).proto)
-    stored = onnx.load_from_string(cutter.cut(node, {0}, stored=[node.inputs[0]]).proto)
-    assert len(stored.graph.node) == len(plain.graph.node) - 2
-
-
-def test_large_weights_are_handed_over_beside_the_model() -> None:
-    proto = parse("g (float[2000] x) => (float[2000] y) { y = Mul (x, x) }")
-    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(2000, np.float32), "w"))
-    proto.graph.node[0].input[1] = "w"
-    model = load_model(proto)
-    slots = {op.id: op.slots for op in model.ops}
-    single = Cutter(model.graph_model, slots, Numerics()).cut(model.graph[0], {0})
-    assert [w.nbytes for w in single.weights.values()] == [8000]
-    assert len(single.proto) < 1000

@@ -92,6 +92,9 @@ def manual() -> dict[str, Any]:
             "val_func": None,
             "val_scope": "sample",
             "holdout": 0,
+            "objective": "ops",
+            "pareto": False,
+            "memory_limit": None,
             "max_evaluations": None,
             "time_limit": None,
             "fp32_nodes": ["2"],
@@ -121,7 +124,16 @@ def auto() -> dict[str, Any]:
     """A report of auto mode."""
     report = manual()
     report["mode"] = "auto"
-    report["fp32_ops"] = [KEPT | {"overflows": True, "felt_margin": None, "witness": VERDICT}]
+    needed = {"overflows": True, "felt_margin": None, "witness": VERDICT}
+    report["fp32_ops"] = [KEPT | needed | {"cost": 8.0, "saves": False}]
+    report["cost"] = {
+        "answer": 8.0,
+        "all_low": 0.0,
+        "all_fp32": 24.0,
+        "base": 100.0,
+        "unit": "bytes",
+        "measured": False,
+    }
     report["search"] = {
         "evaluations": 5,
         "seconds": 0.1,
@@ -132,6 +144,8 @@ def auto() -> dict[str, Any]:
         "holdout": None,
         "refuted": 0,
         "confirmed": True,
+        "pareto_evaluations": 0,
+        "pareto_stopped": "",
         "overflowing": [2],
         "witnesses": [OP | VERDICT],
         "trace": [
@@ -173,7 +187,8 @@ def test_no_key_may_be_missing(key: str) -> None:
 
 
 def test_a_search_belongs_to_auto_mode_only() -> None:
-    assert errors(manual() | {"search": auto()["search"]}) == ["$"]
+    found = {key: auto()[key] for key in ("cost", "search")}
+    assert errors(manual() | found) == ["$"]
     assert errors(manual() | {"mode": "auto"}) == ["$"]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,27 +15,29 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 
-from topsideas.engines.base import Arrays, Identity
+from topsideas.engines.base import Arrays, Identity, Runnable
 from topsideas.engines.emulator import runtime
+from topsideas.engines.emulator.compiled import Compiler
 from topsideas.engines.emulator.executor import Executor
+from topsideas.engines.emulator.memory import default_limit, shares
+from topsideas.engines.emulator.segments import segments
 from topsideas.engines.emulator.selftest import check_runtime
 from topsideas.engines.emulator.sessions import Sessions
 from topsideas.engines.emulator.steps import compile_block
 from topsideas.engines.emulator.tracer import Tracer
+from topsideas.engines.emulator.whole import STAMP, WholeModel, open_plan
 from topsideas.engines.options import EngineOptions
 from topsideas.errors import EngineError
 from topsideas.graph.conversion_files import write_model
 from topsideas.graph.emulation import check_expressible, emulated
 from topsideas.graph.loading import Model
-from topsideas.graph.portable import portable
+from topsideas.graph.portable import placeholder
+from topsideas.graph.switched import switched
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Accumulation, Numerics, Subnormals
 
-# Marks the emulator's executables, so that a plain model is not taken for one.
-STAMP = "topsideas.numerics"
-
-
-_MEMORY_LIMIT = 2 << 30
+# Larger weights are not even read for a listing.
+_LISTED_BYTES = 1024
 
 
 class EmulatorEngine:
@@ -46,7 +48,8 @@ class EmulatorEngine:
         numerics: What rounding the target does.
         threads: How many samples the caller may run side by side. One op always runs on one
             thread, since kernels that split a sum over threads change its last bits.
-        memory_limit: Bytes of intermediate tensors to remember; a third of RAM if None.
+        memory_limit: Bytes of weights and of intermediate tensors to hold; a third of RAM if
+            None. What does not fit is opened, or computed, again.
 
     Raises:
         EngineError: The installed runtime does not honour casts, or the model's opset cannot
@@ -69,7 +72,37 @@ class EmulatorEngine:
         self._slots = {op.id: op.slots for op in model.ops if op.candidate}
         self._block = compile_block(model.graph, self._slots)
         self._sessions = Sessions(model.graph_model, self._slots, numerics)
-        self._executor = Executor(self._block, self._sessions, memory_limit or _third_of_ram())
+        self._shares = shares(memory_limit or default_limit(), model.graph)
+        self._compiler = self._new_compiler()
+        self._building = Lock()
+        self._built: Executor | None = None
+        self._passes = 0
+
+    @property
+    def _executor(self) -> Executor:
+        """Made when first needed: a model that passes in low precision never needs it."""
+        with self._building:
+            if self._built is None:
+                whole = switched(self._model.graph_model, self._slots, self._numerics)
+                cut = segments(whole, self._shares.sessions)
+                self._built = Executor(whole.graph, cut, self._compiler, self._shares.tensors)
+            return self._built
+
+    def forget(self) -> None:
+        """Drop what is remembered of the plans that were run, as if none had been."""
+        self._executor.forget()
+
+    def spare_compiler(self, *, fused: bool) -> Compiler:
+        """A compiler that may have all memory for weights: the engine's own closes its sessions.
+
+        They open again when a plan is next run.
+        """
+        self._compiler.close()
+        return self._new_compiler(fused=fused)
+
+    def _new_compiler(self, *, fused: bool = False) -> Compiler:
+        model, room = self._model.graph_model, self._shares.sessions
+        return Compiler(model.opset_imports, model.ir_version, room, fused=fused)
 
     def identity(self) -> Identity:
         """The emulator on this ONNX Runtime, with its numerics."""
@@ -85,10 +118,20 @@ class EmulatorEngine:
         """An executable of ``plan``; nothing is built until it runs."""
         return EmulatorExecutable(self, plan.low(self._model.candidates))
 
+    def blocks(self) -> list[frozenset[int]]:
+        """The candidate ops of each segment."""
+        return [segment.ops for segment in self._executor.segments]
+
     @property
     def work(self) -> float:
         """Node executions so far, in full passes over the model."""
-        return self._executor.node_runs / max(1, self._executor.nodes)
+        runs, nodes = (self._built.node_runs, self._built.nodes) if self._built else (0, 1)
+        return self._passes + runs / max(1, nodes)
+
+    def count_pass(self) -> None:
+        """Count a run of the whole model."""
+        with self._building:
+            self._passes += 1
 
     def whole(self, low: frozenset[int], *, between: bool = True) -> ir.Model:
         """The whole model under a plan as one float32 model with explicit roundings.
@@ -124,20 +167,27 @@ class EmulatorExecutable:
         """Write the emulated graph as ONNX text, weights elided."""
         path.write_text(_listing(self._stamped()), encoding="utf-8")
 
-    def second_opinion(self) -> WholeModel:
-        """The plan as one session with fp32 fusions: a second opinion on the same definition.
+    def second_opinion(self) -> Runnable:
+        """The plan as one graph with fp32 fusions: a second opinion on the same definition.
 
         It shares no executor with :meth:`run`, and its fp32 parts differ in the last bits, as
         those of any other machine do. An answer that holds only without them is not robust.
         """
-        return WholeModel.open(self._stamped(), fused=True)
+        opened = open_plan(self._stamped(), self.engine.spare_compiler, fused=True)
+        return _Counted(opened, self.engine)
 
-    def fused(self) -> WholeModel:
+    def fused(self) -> Runnable:
         """The plan where low ops do not round between each other: a target that fuses them.
 
         Real targets lie between this and :meth:`run`; an answer with room for them holds in both.
         """
-        return WholeModel.open(self.engine.whole(self.low, between=False), fused=True)
+        whole = self.engine.whole(self.low, between=False)
+        return _Counted(open_plan(whole, self.engine.spare_compiler, fused=True), self.engine)
+
+    def once(self) -> Runnable:
+        """The plan for a single use: bit-equal to :meth:`run`, nothing is remembered."""
+        opened = open_plan(self._stamped(), self.engine.spare_compiler, fused=False)
+        return _Counted(opened, self.engine)
 
     def freeze(self) -> WholeModel:
         """The plan as one session whose outputs equal those of :meth:`run` bit for bit."""
@@ -150,56 +200,26 @@ class EmulatorExecutable:
 
 
 @dataclass(frozen=True)
-class WholeModel:
-    """A whole emulated model in one session.
+class _Counted:
+    """Counts each run as a pass of the engine."""
 
-    Attributes:
-        session: The session.
-        weights: Kept alive because the session refers to them.
-    """
-
-    session: ort.InferenceSession
-    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    @classmethod
-    def open(cls, model: ir.Model, *, fused: bool = False) -> WholeModel:
-        """A session of a model that nobody else holds. Raises EngineError."""
-        proto, weights = portable(model)
-        return cls(runtime.session(proto, weights, fused=fused), weights)
-
-    @classmethod
-    def load(cls, path: Path) -> WholeModel:
-        """Open an executable that was saved.
-
-        Raises:
-            EngineError: The file is missing or is no executable of the emulator.
-        """
-        if not path.is_file():
-            raise EngineError(f"{path}: no such executable")
-        loaded = cls(runtime.session(str(path)))
-        if STAMP not in loaded.session.get_modelmeta().custom_metadata_map:
-            raise EngineError(
-                f"{path}: an ONNX model but no executable of the emulator; expected a file that "
-                "save_executable wrote"
-            )
-        return loaded
+    runnable: Runnable
+    engine: EmulatorEngine
 
     def run(self, feeds: Arrays) -> dict[str, Any]:
-        """The outputs by name. Raises EngineError."""
-        names = [o.name for o in self.session.get_outputs()]
-        return dict(zip(names, runtime.run(self.session, feeds, "the whole model"), strict=True))
-
-
-def _third_of_ram() -> int:
-    if not hasattr(os, "sysconf"):  # Windows does not tell
-        return _MEMORY_LIMIT
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 3
+        self.engine.count_pass()
+        return self.runnable.run(feeds)
 
 
 def _listing(model: ir.Model) -> str:
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is not None and tensor.nbytes > _LISTED_BYTES:  # never evaluated, nor read
+            value.const_value = placeholder(tensor, name)
     proto = ir.to_proto(model)
-    for tensor in proto.graph.initializer:
-        tensor.ClearField("raw_data")
+    for initializer in proto.graph.initializer:
+        for field in ("raw_data", "external_data", "data_location"):
+            initializer.ClearField(field)
     return str(onnx.printer.to_text(proto))
 
 
@@ -209,7 +229,12 @@ def open_emulator(model: Model, options: EngineOptions) -> EmulatorEngine:
     Raises:
         EngineError: An option is unknown, or the model or the runtime does not fit.
     """
-    return EmulatorEngine(model, emulator_numerics(options), threads=options.threads)
+    return EmulatorEngine(
+        model,
+        emulator_numerics(options),
+        threads=options.threads,
+        memory_limit=options.memory_limit,
+    )
 
 
 def emulator_numerics(options: EngineOptions) -> Numerics:

@@ -10,9 +10,9 @@ import onnx_ir as ir
 from topsideas.engines.emulator.store import Tensor
 from topsideas.errors import EngineError
 from topsideas.graph.constants import constant
+from topsideas.graph.excerpt import read_values
 from topsideas.graph.ops import bodies, op_id
 from topsideas.graph.schemas import Slots
-from topsideas.graph.single import read_values
 
 
 @dataclass(frozen=True, eq=False)

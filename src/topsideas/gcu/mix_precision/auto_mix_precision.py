@@ -18,7 +18,7 @@ from topsideas.calibration.selection import select_ops
 from topsideas.calibration.settings import Settings, Validator
 from topsideas.engines.emulator.engine import EmulatorEngine, emulator_numerics
 from topsideas.engines.emulator.runtime import default_threads
-from topsideas.engines.options import EngineOptions
+from topsideas.engines.options import EngineOptions, memory_size
 from topsideas.engines.registry import choose, open_engine
 from topsideas.errors import UsageError
 from topsideas.gcu.mix_precision.py_engine import Compiled, PyEngine
@@ -28,6 +28,7 @@ from topsideas.precision import PRECISIONS, Numerics, Overflow
 from topsideas.samples.memory import Entry, samples_from_memory
 from topsideas.samples.shapes import ShapeBounds, shape_bounds
 from topsideas.samples.signature import signature_of
+from topsideas.search.objective import Objective
 from topsideas.search.oracle import Budget
 from topsideas.stats.criteria import Cosine, Tolerance
 from topsideas.workspace.workspace import Workspace
@@ -49,6 +50,8 @@ class AutoMixPrecision:
         overflow: ``saturate`` as a GCU does, or ``inf`` (IEEE).
         compile_options: The engine's own options.
         threads: Samples judged side by side; one per processor if None.
+        memory_limit: Hold at most so much of weights and intermediate tensors: bytes, or a text
+            like ``8G``; a third of the memory if None. Results do not depend on it.
         workspace: A folder that remembers verdicts between runs; none if None.
 
     Attributes:
@@ -72,6 +75,7 @@ class AutoMixPrecision:
         overflow: str = "saturate",
         compile_options: Mapping[str, Any] | None = None,
         threads: int | None = None,
+        memory_limit: int | str | None = None,
         workspace: str | Path | None = None,
     ) -> None:
         self._model = load_model(model)
@@ -83,6 +87,7 @@ class AutoMixPrecision:
             numerics=Numerics(_choice(PRECISIONS, precision, "precision"), _overflow(overflow)),
             compile_options=dict(compile_options or {}),
             threads=threads or default_threads(),
+            memory_limit=_memory(memory_limit),
         )
         self._workspace = workspace
         self.result: SearchResult | None = None
@@ -108,6 +113,8 @@ class AutoMixPrecision:
         cos_sim: float | None = None,
         val_scope: str = "sample",
         margin: float = 1.0,
+        objective: str = "ops",
+        pareto: bool = False,
         max_evaluations: int | None = None,
         time_limit: float | None = None,
         progress: Progress | None = None,
@@ -132,6 +139,9 @@ class AutoMixPrecision:
             val_scope: ``sample`` calls ``val_func`` per sample, ``dataset`` once with the lists
                 of all samples.
             margin: The worst share of the tolerance that the answer may use.
+            objective: ``ops`` for few ops in fp32, or ``cost`` for little time that they and the
+                casts around them take; see ``result.cost``.
+            pareto: Also judge a few smaller and larger plans: see ``result.curve``.
             max_evaluations: Judge at most so many plans.
             time_limit: Search at most so many seconds.
             progress: Is told what is being done.
@@ -156,6 +166,8 @@ class AutoMixPrecision:
             must_keep=select_ops(self._model, block_op_ids or ()),
             budget=Budget(max_evaluations, time_limit),
             threads=self._options.threads or 1,
+            objective=_choice({o.value: o for o in Objective}, objective, "objective"),
+            pareto=pareto,
         )
         options = self._on(card_id, cluster_id, resource_mode)
         digests = read_samples(samples, self._bounds)
@@ -242,6 +254,13 @@ def _choice(known: Mapping[str, Any], name: str, what: str) -> Any:
     if name not in known:
         raise UsageError(f"{what}={name!r}; expected one of {sorted(known)}")
     return known[name]
+
+
+def _memory(size: int | str | None) -> int | None:
+    try:
+        return None if size is None else memory_size(size)
+    except ValueError as error:
+        raise UsageError(f"memory_limit={error}") from error
 
 
 def _overflow(name: str) -> Overflow:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from topsideas.calibration.artefacts import export_deploy_model
-from topsideas.engines.emulator.engine import EmulatorExecutable, WholeModel
+from topsideas.engines.emulator.engine import EmulatorExecutable
+from topsideas.engines.emulator.whole import WholeModel
 from topsideas.errors import EngineError, UsageError
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
