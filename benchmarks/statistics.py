@@ -79,10 +79,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
     parser.add_argument("--overflow", choices=[o.value for o in Overflow], default="saturate")
-    parser.add_argument("--output", type=Path, default=Path("statistics.json"))
+    output = ROOT / "benchmarks" / ".work" / "statistics.json"
+    parser.add_argument("--output", type=Path, default=output, help="default: %(default)s")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
-    problems = find_problems(args.folder, Path("benchmarks/.work/generated"))
+    problems = find_problems(args.folder, output.with_name("generated"))
     chosen = [p for p in problems if not args.models or p.name in args.models]
     if args.child:
         print(json.dumps(measure(chosen[0], args.threads, args.rounds, args.overflow)))
@@ -92,6 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
     for problem in chosen:
         rows.append(_in_child(problem, args))
         print(_line(rows[-1]), flush=True)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 

@@ -30,9 +30,11 @@ def next_step(words: Sequence[str], target: str, report: dict[str, Any]) -> tupl
     if report["verdict"] == "pass":
         if "deploy_model" in report["output_files"]:
             return "", ""
-        return _line(target, rest, "--manual", *kept, "--finalize"), "to write the model to deploy"
+        line = _line(target, _without(rest, _OF_A_SEARCH), "--manual", *kept, "--finalize")
+        return line, "to write the model to deploy"
     rest = _without(rest, {"--finalize": False})
     if report["mode"] == "auto":
+        rest = _without(rest, _OF_A_SEARCH)
         raw = _line(target, rest, "--manual", *kept, "--mode", "RAW")
         return raw, "to see where the answer is off"
     return _next_manual(target, rest, report)

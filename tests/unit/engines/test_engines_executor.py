@@ -182,3 +182,21 @@ def test_a_missing_input_is_named(given: dict[str, Any]) -> None:
         executable.run(given)
     with pytest.raises(EngineError, match="no array for input 'x'"):
         list(executable.trace(given))
+
+
+def test_what_is_forgotten_runs_again_and_gives_the_same() -> None:
+    engine = EmulatorEngine(_chain(20), Numerics())
+    executable = engine.compile(PrecisionPlan.of([3]))
+    first = executable.run(X)
+    engine.forget()
+    assert _runs(engine, PrecisionPlan.of([3]), X) == 20
+    assert _same(executable.run(X), first)
+
+
+def test_a_plan_that_runs_once_builds_nothing_for_others_and_gives_the_same() -> None:
+    engine = EmulatorEngine(_random_graph(5, 14), Numerics())
+    executable = engine.compile(PrecisionPlan.of([2, 3]))
+    once = executable.once().run(X)
+    assert engine._built is None
+    assert engine.work == 1.0
+    assert _same(once, executable.run(X))
