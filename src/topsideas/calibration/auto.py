@@ -209,9 +209,9 @@ class AutoSearch:
         if self.journal.recall("control", "same"):
             return
         inputs = self.references.inputs(self.judge.hardest)
-        executable = self.engine.compile(PrecisionPlan(self._must))
+        runner = self.judge.once(self._must)
         try:
-            first, second = self.judge.once(self._must).run(inputs), executable.run(inputs)
+            first, second = runner.run(inputs), runner.run(inputs)
         except EngineError:
             return  # a plan that cannot run fails: that is a verdict, and the same one twice
         for name in first:
