@@ -22,7 +22,7 @@ _TRUE, _FALSE = np.array(True), np.array(False)
 # it runs in about half the time where ops are small, and opening it takes as long as 10 runs.
 _OFTEN = 10
 # A segment has so many of them at most.
-_FIXED = 4
+_FIXED = 8
 
 _Key = tuple[int, frozenset[int], frozenset[int]]
 
