@@ -128,6 +128,7 @@ class AutoSearch:
         )
         self._start = 0
         self._ranking: list[int] | None = None
+        self._errors: list[float] = []
         self._refuted = 0
 
     def run(self) -> SearchResult:
@@ -157,7 +158,7 @@ class AutoSearch:
         self._check_deterministic()
         if self._ranking is None:
             self._ranking = self._rank()
-        found = ranked_search(self.oracle, self._must, self._ranking, self._start)
+        found = ranked_search(self.oracle, self._must, self._ranking, self._start, self._errors)
         return self._by_objective(found)
 
     def _by_objective(self, kept: Items) -> Items:
@@ -265,6 +266,8 @@ class AutoSearch:
             watch=self.progress.measured,
         )
         order = ranking.order()
+        # What was ranked before must be kept anyway, so without it the error has no bound.
+        self._errors = [math.inf] * self._start + ranking.errors.tolist()
         self._start += ranking.expected
         return order
 

@@ -10,7 +10,12 @@ import numpy as np
 from topsideas.calibration.felt import Felt, Items
 from topsideas.engines.base import Blocks, Engine
 from topsideas.plan import PrecisionPlan
-from topsideas.search.variance import expected_length, greedy_order, worst_weights
+from topsideas.search.variance import (
+    errors_left,
+    expected_length,
+    greedy_order,
+    worst_weights,
+)
 from topsideas.stats.calc import beyond
 
 # How many of the failing samples ops are measured on, the worst first: errors that add up on one
@@ -93,6 +98,7 @@ class Ranking:
 
     Attributes:
         expected: How many ops of the order are expected to be needed.
+        errors: The errors predicted when the first 0, 1, 2, … ops of the order are kept.
     """
 
     engine: Engine
@@ -104,6 +110,7 @@ class Ranking:
     count: int
     watch: Callable[[int, int], None]
     expected: int = 1
+    errors: np.ndarray = field(default_factory=lambda: np.zeros(1))
     _groups: list[_Group] = field(default_factory=list)
     _spent: float = 0.0
     _runs: int = 0
@@ -124,14 +131,17 @@ class Ranking:
             return self._ordered()
         self._groups = self._measure(self._start)
         order = self._ordered()
-        while self._spent < self._effort() and self._split():
-            order = self._ordered()
-        singles = [(op,) for g in self._groups if not g.exact for op in g.ops]
-        if self._spent + self._price(singles) <= self._effort():
-            exact = [g for g in self._groups if g.exact]
-            self._groups = exact + self._measure(singles)
+        while self._spent < self._effort() and (self._complete() or self._split()):
             order = self._ordered()
         return order
+
+    def _complete(self) -> bool:
+        """Measure all ops that are not known by themselves, if that fits what may be spent."""
+        singles = [(op,) for g in self._groups if not g.exact for op in g.ops]
+        if not singles or self._spent + self._price(singles) > self._effort():
+            return False
+        self._groups = [g for g in self._groups if g.exact] + self._measure(singles)
+        return True
 
     def _ordered(self) -> list[int]:
         row = {op: at for at, op in enumerate(self.items)}
@@ -139,7 +149,8 @@ class Ranking:
         for group in self._groups:
             variances[[row[op] for op in group.ops]] = group.variance / len(group.ops)
         order = greedy_order(self.items, variances)
-        self.expected = expected_length(self.items, order, variances, self.worst, self.bound)
+        self.errors = errors_left(self.items, order, variances)
+        self.expected = expected_length(self.errors, self.worst, self.bound)
         return order
 
     def _effort(self) -> float:

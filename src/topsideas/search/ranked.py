@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from itertools import combinations, zip_longest
 
+from topsideas.search.draws import smaller_by_draws
 from topsideas.search.oracle import Items, Oracle
 
 # Windows begin at this part of the prefix and get smaller by the second factor. Measured on real
@@ -29,7 +30,13 @@ _LEAST, _NEXT = 8, 8
 _FURTHER = 0.1
 
 
-def ranked_search(oracle: Oracle, fixed: Items, ranking: Sequence[int], start: int = 1) -> Items:
+def ranked_search(
+    oracle: Oracle,
+    fixed: Items,
+    ranking: Sequence[int],
+    start: int = 1,
+    errors: Sequence[float] = (),
+) -> Items:
     """The smallest set found that passes, ``fixed`` included.
 
     Args:
@@ -37,6 +44,8 @@ def ranked_search(oracle: Oracle, fixed: Items, ranking: Sequence[int], start: i
         fixed: Items that are in every set.
         ranking: The other items, those most likely needed first.
         start: The first prefix length to try.
+        errors: Predicted errors when the first 0, 1, 2, … items of the ranking are kept, if they
+            are known; see :mod:`topsideas.search.draws`.
 
     Returns:
         ``fixed`` and a 1-minimal choice of the ranking.
@@ -45,9 +54,13 @@ def ranked_search(oracle: Oracle, fixed: Items, ranking: Sequence[int], start: i
         BudgetSpent: ``oracle.best`` then holds the best set so far.
     """
     oracle.phase = "prefix"
-    prefix = list(ranking[: _prefix_length(oracle, fixed, ranking, start)])
-    oracle.phase = "shrink"
-    return refined(oracle, fixed, ranking, fixed.union(_drop_windows(oracle, fixed, prefix)))
+    kept = fixed.union(ranking[: _prefix_length(oracle, fixed, ranking, start)])
+    drawn = smaller_by_draws(oracle, fixed, ranking, kept, errors) if errors else kept
+    if drawn == kept:
+        oracle.phase = "shrink"
+        prefix = [item for item in ranking if item in kept]
+        drawn = fixed.union(_drop_windows(oracle, fixed, prefix))
+    return refined(oracle, fixed, ranking, drawn)
 
 
 def refined(oracle: Oracle, fixed: Items, ranking: Sequence[int], start: Items) -> Items:
