@@ -26,9 +26,10 @@ RANKED_SAMPLES = 2
 _PASSES, _PASSES_PER_OP = 10.0, 1.0
 # Passes over one sample that may always be spent, however few samples there are.
 _LEAST_PASSES = 32.0
-# Groups split side by side, and the part of the weighted variance below which none is split.
+# Groups split side by side; and the part of what is allowed to be left that groups may add
+# together without being split any more.
 _SPLITS = 8
-_QUIET = 2e-4
+_QUIET = 0.05
 # Of what a group adds, each half is taken to add this part at least.
 _LEAST_HALF = 0.1
 # Ops per block on engines that tell of none.
@@ -175,12 +176,17 @@ class Ranking:
         return bool(chosen)
 
     def _loudest(self) -> list[_Group]:
-        """The groups that add most to the worst probes, of those that are not known exactly."""
+        """The groups that add most to the worst probes, of those that are not known exactly.
+
+        Those that may all run low together are left alone.
+        """
         weights = worst_weights(np.sum([g.variance for g in self._groups], axis=0))
         loudness = {g: float(g.variance @ weights) for g in self._groups}
-        quiet = _QUIET * sum(loudness.values())
-        open_ = [g for g in self._groups if not g.exact and loudness[g] > quiet]
-        return sorted(open_, key=lambda g: (-loudness[g], g.ops))[:_SPLITS]
+        allowed = (self.bound / max(self.worst, self.bound)) ** 2 * sum(loudness.values())
+        open_ = sorted((g for g in self._groups if not g.exact), key=lambda g: loudness[g])
+        together = np.cumsum([loudness[g] for g in open_])
+        first = int(np.searchsorted(together, _QUIET * allowed, side="right"))
+        return open_[first:][::-1][:_SPLITS]
 
     def _measure(self, sets: Sequence[tuple[int, ...]]) -> list[_Group]:
         self._spent += self._price(sets)

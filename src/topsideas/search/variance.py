@@ -51,9 +51,7 @@ def worst_weights(variance: np.ndarray) -> np.ndarray:
     return weights
 
 
-def errors_left(
-    items: Sequence[int], order: Sequence[int], variances: np.ndarray
-) -> np.ndarray:
+def errors_left(items: Sequence[int], order: Sequence[int], variances: np.ndarray) -> np.ndarray:
     """The predicted error when the first 0, 1, 2, … of ``order`` are kept, float64.
 
     Args:
