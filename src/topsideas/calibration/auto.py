@@ -13,7 +13,7 @@ from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import FUSED, SECOND, Judge
 from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
-from topsideas.calibration.ranking import RANKED_SAMPLES, Ranking, overflowing
+from topsideas.calibration.ranking import Ranking, overflowing, telling
 from topsideas.calibration.references import References
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, SecondOpinion
@@ -251,9 +251,8 @@ class AutoSearch:
         """``items`` by felt error, when ``kept`` and what must be is kept anyway."""
         self.progress.phase("measuring the effect of ops")
         verdicts = self._verdicts(self._must | kept)
-        failing = [v.sample for v in verdicts if not v.passed and v.sample is not None]
-        samples = failing or self.references.ids[:1]
-        for sample in samples[:RANKED_SAMPLES]:
+        samples = telling(verdicts, self.references.size) or self.references.ids[:1]
+        for sample in samples:
             self._felt.watch(sample, self._must | kept)
         ranking = Ranking(
             engine=self.engine,

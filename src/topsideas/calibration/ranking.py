@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -17,10 +18,12 @@ from topsideas.search.variance import (
     worst_weights,
 )
 from topsideas.stats.calc import beyond
+from topsideas.verdict import Verdict
 
-# How many of the failing samples ops are measured on, the worst first: errors that add up on one
-# sample are not those that do on another, yet a third one was measured to change little.
-RANKED_SAMPLES = 2
+# How many of the failing samples ops are measured on: errors that add up on one sample are not
+# those that do on another, yet a third one was measured to change little. They are chosen among
+# so many, the worst first, whose margin is at least this part of the worst.
+_SAMPLES, _LOOKED_AT, _CLOSE = 2, 8, 0.5
 # Full passes over the samples that ranking may cost, and more per op that is expected in the
 # answer: a large answer asks for many evaluations anyway, and a good order saves more of them.
 _PASSES, _PASSES_PER_OP = 10.0, 1.0
@@ -66,6 +69,28 @@ def _exceeds(array: object, limit: float) -> bool:
     return beyond(array, limit) > 0
 
 
+def telling(verdicts: Sequence[Verdict], size: Callable[[int], int]) -> list[int]:
+    """The samples that ops are measured on.
+
+    Those whose margin is far below the worst hardly decide. Of the others the smallest tell as
+    much as the largest and take less time.
+
+    Args:
+        verdicts: Of each sample, the worst first.
+        size: How many bytes a sample holds.
+    """
+    failing = [v for v in verdicts if not v.passed and v.sample is not None]
+    worst = _margin(failing[0]) if failing else 0.0
+    close = [v.sample for v in failing[:_LOOKED_AT] if _margin(v) >= _CLOSE * worst]
+    samples = [sample for sample in close if sample is not None]
+    others = sorted(samples[1:], key=lambda sample: size(sample).bit_length())
+    return (samples[:1] + others)[:_SAMPLES]
+
+
+def _margin(verdict: Verdict) -> float:
+    return math.inf if verdict.margin is None else verdict.margin
+
+
 @dataclass(frozen=True, eq=False)
 class _Group:
     """Neighbouring ops and what they together add to the squared error at each probe."""
@@ -91,7 +116,7 @@ class Ranking:
         engine: Runs plans; tells of its blocks if it can.
         felt: Measures.
         items: The ops to rank.
-        samples: The samples that fail with none of them kept, the worst first.
+        samples: The samples to measure on.
         worst: The margin of the worst.
         bound: The margin allowed.
         count: How many samples there are.
@@ -117,7 +142,6 @@ class Ranking:
     _runs: int = 0
 
     def __post_init__(self) -> None:
-        self.samples = self.samples[:RANKED_SAMPLES]
         blocks = _blocks(self.engine, self.items)
         # What an op changes lies downstream of it, so later ones cost less to measure.
         self._cost = {op: 1 - at / len(blocks) for at, block in enumerate(blocks) for op in block}
