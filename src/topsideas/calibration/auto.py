@@ -30,7 +30,7 @@ from topsideas.stats.criteria import Tolerance, margin
 from topsideas.verdict import Verdict
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SearchResult:
     """What auto mode found.
 
@@ -50,7 +50,7 @@ class SearchResult:
         refuted: Answers that a second execution did not confirm, so that others were sought.
         confirmed: Whether a second execution confirmed this one; a search that was stopped did
             not come to that.
-        cost: What the plan costs, estimated or measured.
+        price: Tells what the plan costs; see :attr:`cost`.
         curve: Plans around the answer with their margins; None if they were not asked for.
     """
 
@@ -58,7 +58,7 @@ class SearchResult:
     before: Verdict
     after: Verdict
     one_minimal: bool
-    cost: PlanCost
+    price: Callable[[], PlanCost] = field(repr=False, compare=False)
     stopped: str = ""
     witnesses: dict[int, Verdict] = field(default_factory=dict)
     overflowing: frozenset[int] = frozenset()
@@ -70,6 +70,11 @@ class SearchResult:
     refuted: int = 0
     confirmed: bool = False
     curve: Curve | None = None
+
+    @cached_property
+    def cost(self) -> PlanCost:
+        """What the plan costs, estimated or measured when first asked for."""
+        return self.price()
 
     @property
     def interrupted(self) -> bool:
@@ -349,14 +354,17 @@ class AutoSearch:
         movable = final - self._must
         recalled = {op: self.oracle.known(final - {op}) for op in sorted(movable)}
         witnesses = {op: v for op, v in recalled.items() if v is not None and not v.passed}
-        cost = plan_cost(self._prices, final, self.candidates)
-        proved = witnesses.keys() | (cost.saving if self._is_cost() else frozenset())
+
+        def price() -> PlanCost:
+            return plan_cost(self._prices, final, self.candidates)
+
+        proved = witnesses.keys() | (price().saving if self._is_cost() else frozenset())
         return SearchResult(
             plan=PrecisionPlan(final | self.settings.must_keep),
             before=self._full(self._must),
             after=after,
             one_minimal=not stopped and proved >= movable and after.passed,
-            cost=cost,
+            price=price,
             curve=curve,
             stopped=stopped,
             witnesses=witnesses,
