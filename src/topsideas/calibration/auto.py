@@ -145,6 +145,7 @@ class AutoSearch:
         """
         try:
             answer = self._confirmed_answer()
+            self.journal.record_answer(answer)
             return self._result(answer, "", self._curve(answer) if self.settings.pareto else None)
         except BudgetSpent as spent:
             stopped = f"budget: {spent}"
@@ -163,8 +164,15 @@ class AutoSearch:
         self._check_deterministic()
         if self._ranking is None:
             self._ranking = self._rank()
-        found = ranked_search(self.oracle, self._must, self._ranking, self._start, self._errors)
-        return self._by_objective(found)
+        return self._by_objective(self._ranked(self._ranking))
+
+    def _ranked(self, ranking: list[int]) -> Items:
+        """The answer by the ranking; where another tolerance has one, from there on."""
+        nearby = self.journal.nearby() & self.candidates - self._must
+        if not nearby:
+            return ranked_search(self.oracle, self._must, ranking, self._start, self._errors)
+        order = sorted(ranking, key=lambda op: op not in nearby)
+        return ranked_search(self.oracle, self._must, order, len(nearby))
 
     def _by_objective(self, kept: Items) -> Items:
         if not self._is_cost():
@@ -309,13 +317,12 @@ class AutoSearch:
         executable = self.engine.compile(PrecisionPlan(kept))
         if not isinstance(executable, SecondOpinion):
             return self.judge.judge(kept)
-        key = ("confirm", sorted(kept))
-        known = self.journal.recall("control", key)
+        known = self.journal.recall("confirm", sorted(kept))
         if known is not None:
             return Verdict.from_json(known)
         self.progress.phase("verifying the answer")
         verdict = self.judge.judge_executable(executable.second_opinion())
-        self.journal.record("control", key, verdict.to_json())
+        self.journal.record("confirm", sorted(kept), verdict.to_json())
         return verdict
 
     def _recall(self, kept: Items) -> Verdict | None:

@@ -33,6 +33,8 @@ _LEAST_PASSES = 32.0
 # together without being split any more.
 _SPLITS = 8
 _QUIET = 0.05
+# Ops are ordered anew, which tells how many more runs pay, when so many times more were made.
+_ANEW = 1.1
 # Of what a group adds, each half is taken to add this part at least.
 _LEAST_HALF = 0.1
 # Ops per block on engines that tell of none.
@@ -155,10 +157,13 @@ class Ranking:
             self._groups = self._measure(singles)
             return self._ordered()
         self._groups = self._measure(self._start)
-        order = self._ordered()
+        self._ordered()
+        ordered = self._spent
         while self._spent < self._effort() and (self._complete() or self._split()):
-            order = self._ordered()
-        return order
+            if self._spent > _ANEW * ordered:  # to order thousands takes seconds
+                self._ordered()
+                ordered = self._spent
+        return self._ordered()
 
     def _complete(self) -> bool:
         """Measure all ops that are not known by themselves, if that fits what may be spent."""
