@@ -28,6 +28,9 @@ _PER_ITEM, _MORE, _SWAPS = 3, 25, 16
 _LEAST, _NEXT = 8, 8
 # How much further behind in the ranking an item makes a swap less likely.
 _FURTHER = 0.1
+# Without an item that is missed by more than this margin no set passes by chance: margins of sets
+# with equal predicted errors were measured to differ by a standard deviation of 10 to 40 %.
+_NEEDED = 3.0
 
 
 def ranked_search(
@@ -212,7 +215,8 @@ def _swapped(oracle: Oracle, fixed: Items, kept: Items, ranking: Sequence[int]) 
 def _swaps(oracle: Oracle, kept: Items, movable: Items, others: Sequence[int]) -> list[Items]:
     """Two out, one in: out goes what is needed least, in comes what is next in the ranking."""
     needed = {item: _margin(oracle, kept - {item}) for item in movable}
-    least = sorted(movable, key=lambda i: (needed[i], i))[:_LEAST]
+    spare = [i for i in movable if not _NEEDED < needed[i] < math.inf]
+    least = sorted(spare, key=lambda i: (needed[i], i))[:_LEAST]
     found = [
         ((needed[a] + needed[b]) * (1 + _FURTHER * at), at, (a, b), item)
         for a, b in combinations(least, 2)
