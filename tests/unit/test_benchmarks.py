@@ -91,6 +91,26 @@ def test_an_fp16_input_is_rounded_where_it_enters() -> None:
     assert found == [1.0]
 
 
+def test_emulation_leaves_no_cast_between_equal_types() -> None:
+    """ONNX Runtime's optimiser breaks models in which such casts follow others."""
+    source = load_model(
+        parse(
+            """g (float[4] x) => (float[4] y, float[4] z) {
+                a = Exp (x)
+                b = Neg (a)
+                y = Mul (a, x)
+                z = Add (b, a)
+            }"""
+        )
+    )
+    converted = convert(source, PrecisionPlan.of([2, 3]), Numerics()).model
+    emulated = emulate(load_model(ir.to_proto(converted)).graph_model)
+    casts = [node for node in emulated.graph if node.op_type == "Cast"]
+    assert casts
+    assert all(c.inputs[0].dtype != c.outputs[0].dtype for c in casts)
+    ort.InferenceSession(ir.to_proto(emulated).SerializeToString())
+
+
 def test_status_says_what_became_of_a_worker() -> None:
     assert status(0, 5, "") == "answered"
     assert status(None, 5, "") == "timed out after 5 s"
