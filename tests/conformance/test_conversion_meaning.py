@@ -15,7 +15,8 @@ from topsideas.graph.conversion import Conversion, Converter, write
 from topsideas.graph.gates import check_export
 from topsideas.graph.loading import load_model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import BF16, FP16, Numerics
+from topsideas.precision import BF16, FP16, Accumulation, Numerics, Overflow, Subnormals
+from topsideas.rounding import round_to
 
 MODELS = {
     "branches": """<ir_version: 8, opset_import: ["": 17]>
@@ -147,6 +148,14 @@ def _feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:
     return feeds
 
 
+NUMERICS = {
+    "saturate": Numerics(overflow=Overflow.SATURATE),
+    "flush": Numerics(subnormals=Subnormals.FLUSH),
+    "low sums": Numerics(accumulation=Accumulation.LOW),
+    "bf16": Numerics(precision=BF16),
+}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_plan(name: str, tmp_path: Path) -> None:
     proto = onnx.parser.parse_model(MODELS[name])
@@ -165,14 +174,36 @@ def _assert_exports(conversion: Conversion, path: Path, feeds: dict[str, np.ndar
     session(conversion.model).run(None, feeds)
 
 
+@pytest.mark.parametrize("kind", NUMERICS)
 @pytest.mark.parametrize("name", MODELS)
-def test_bf16(name: str) -> None:
+def test_other_numerics(name: str, kind: str) -> None:
+    numerics = NUMERICS[kind]
     proto = onnx.parser.parse_model(MODELS[name])
-    source, feeds, numerics = load_model(proto), _feeds(proto), Numerics(precision=BF16)
+    source, feeds = load_model(proto, numerics.precision), _feeds(proto)
     conversion = Converter(source, numerics).convert(PrecisionPlan.of([]))
-    assert not conversion.warnings
     onnx.checker.check_model(ir.to_proto(conversion.model), full_check=True)
     assert_means_the_same(conversion, source, source.candidates, feeds, numerics)
+
+
+@pytest.mark.parametrize("kept", ["none", "all", "some"])
+@pytest.mark.parametrize("name", MODELS)
+def test_low_inputs_and_outputs(name: str, kept: str, tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model(MODELS[name])
+    source, numerics = load_model(proto), Numerics()
+    share = {"none": 0, "all": 1, "some": 2}[kept]
+    plan = PrecisionPlan.of(sorted(source.candidates)[:: share or 1] if share else [])
+    conversion = Converter(source, numerics, low_io=True).convert(plan)
+    graph, before = conversion.model.graph, source.graph
+    for side in ("inputs", "outputs"):
+        for new, old in zip(getattr(graph, side), getattr(before, side), strict=True):
+            is_float = old.dtype == ir.DataType.FLOAT
+            assert new.name == old.name
+            assert new.dtype == (ir.DataType.FLOAT16 if is_float else old.dtype)
+    check_export(write(conversion, tmp_path / "m.onnx")[0])
+    floats = {k: v for k, v in _feeds(proto).items() if v.dtype == np.float32}
+    feeds = _feeds(proto) | {k: round_to(v, numerics) for k, v in floats.items()}
+    low = plan.low(source.candidates)
+    assert_means_the_same(conversion, source, low, feeds, numerics, low_io=True)
 
 
 def test_plans_differ_in_meaning() -> None:

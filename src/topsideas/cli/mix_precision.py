@@ -32,6 +32,7 @@ from topsideas.engines.registry import choose, open_engine
 from topsideas.errors import EXIT_INTERRUPTED, BaselineError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
+from topsideas.precision import PRECISIONS
 from topsideas.report.console import show
 from topsideas.report.document import check_target, document, write_json
 from topsideas.samples.npz import SampleFolder, scan_folder
@@ -52,7 +53,7 @@ def run(args: Namespace, words: Sequence[str]) -> int:
         TopsideasError: Anything wrong with usage, input, workspace or engine.
     """
     _log_to_stderr(args.verbose)
-    model = load_model(args.input_onnx)
+    model = load_model(args.input_onnx, PRECISIONS[args.precision])
     if args.list_ops:
         list_ops(model)
         return 0

@@ -14,8 +14,10 @@ import onnx_ir as ir
 from topsideas.errors import ModelError
 from topsideas.graph.dense import densify_sparse
 from topsideas.graph.inference import complete_types, inline_and_infer
-from topsideas.graph.ops import Op, enumerate_ops
+from topsideas.graph.ops import Op, enumerate_ops, op_id
 from topsideas.graph.portable import take_in
+from topsideas.graph.schemas import Target, target_of
+from topsideas.precision import FP16, Precision
 
 _CHUNK = 1 << 24
 _DEFAULT_OPSET = 17
@@ -34,7 +36,8 @@ class Model:
         digest: sha256 over the model's bytes and its external data.
         path: Where it came from, if from a file.
         inlined: Whether local functions were inlined, so that ids index the inlined model.
-        ops: Every op in id order.
+        ops: Every op in id order; which are candidates holds for one low format.
+        target: That format, and the opset the model may be lifted to for it.
     """
 
     graph_model: ir.Model
@@ -42,6 +45,7 @@ class Model:
     path: Path | None
     inlined: bool
     ops: tuple[Op, ...]
+    target: Target
 
     @property
     def graph(self) -> ir.Graph:
@@ -58,13 +62,29 @@ class Model:
         """Ids of the ops that may run low."""
         return frozenset(op.id for op in self.ops if op.candidate)
 
+    def inexpressible(self, precision: Precision) -> frozenset[int]:
+        """Candidates that cannot run in ``precision``; none in the one it was loaded for."""
+        if precision is self.target.precision:
+            return frozenset()
+        target, slots = target_of(self.graph_model, precision), {o.id: o.slots for o in self.ops}
+        return frozenset(
+            op_id(node)
+            for graph in self.graph_model.graphs()
+            for node in graph
+            if op_id(node) in self.candidates and not target.allows(node, slots[op_id(node)])
+        )
+
     def inputs(self) -> list[ir.Value]:
         """The inputs a caller must feed (initializers listed as inputs are optional)."""
         return [v for v in self.graph.inputs if v.name not in self.graph.initializers]
 
 
-def load_model(source: str | Path | onnx.ModelProto) -> Model:
+def load_model(source: str | Path | onnx.ModelProto, precision: Precision = FP16) -> Model:
     """Load a model from a file or from memory.
+
+    Args:
+        source: The file, or the model; the latter is left unchanged.
+        precision: The low format, which decides what ops are candidates.
 
     Raises:
         ModelError: The file is missing, is not ONNX, is invalid, or its external data is
@@ -83,10 +103,10 @@ def load_model(source: str | Path | onnx.ModelProto) -> Model:
     densify_sparse(proto)
     _name_default_domain(proto)
     _import_default_opset(proto)
-    return _build(proto, path, digest)
+    return _build(proto, path, digest, precision)
 
 
-def _build(proto: onnx.ModelProto, path: Path | None, digest: str) -> Model:
+def _build(proto: onnx.ModelProto, path: Path | None, digest: str, precision: Precision) -> Model:
     inlined = bool(proto.functions)
     try:
         model = ir.serde.deserialize_model(inline_and_infer(proto))
@@ -98,7 +118,8 @@ def _build(proto: onnx.ModelProto, path: Path | None, digest: str) -> Model:
         ir.external_data.set_base_dir(model.graph, path.parent.resolve())
         take_in(model.graph, _STAYS_OUTSIDE)
     complete_types(model)
-    return Model(model, digest, path, inlined, enumerate_ops(model))
+    target = target_of(model, precision)
+    return Model(model, digest, path, inlined, enumerate_ops(model, target), target)
 
 
 def _name_default_domain(proto: onnx.ModelProto) -> None:
