@@ -85,7 +85,7 @@ class _Run:
 
     def execute(self) -> int:
         check_target(self.args.output_json)
-        samples = self._samples()
+        self.samples = samples = self._samples()
         # Before the workspace: options and samples that are refused must leave no mark on it.
         self.digests = read_samples(samples.files, self.bounds)
         engine = open_engine(self.engine_name, self.model, self.options)
@@ -204,7 +204,8 @@ class _Run:
             files["inlined_model"] = str(save_inlined_model(self.model, workspace))
             self.notes.append("local functions were inlined; ids index the inlined model")
         if self.args.finalize:
-            path, lines = save_deploy_model(self.model, plan, self.options.numerics, workspace)
+            numerics, inputs = self.options.numerics, (s.inputs for s in self.samples)
+            path, lines = save_deploy_model(self.model, plan, numerics, workspace, inputs)
             files["deploy_model"] = str(path)
             self.notes += lines
             if not passed:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import onnx
 
 from topsideas.errors import EngineError, ModelError
 
-_log = logging.getLogger(__name__)
+# The runtime's optimiser copies weights; beyond this size only the plain session is opened.
+_OPTIMISED_BYTES = 1 << 30
 
 
-def check_export(path: Path, source: Path | None = None) -> None:
+def check_export(path: Path, source: Path | None = None) -> tuple[str, ...]:
     """Prove that a written model is valid and loads.
 
     The checker's full check infers all types and shapes strictly and compares them with those in
@@ -23,17 +23,23 @@ def check_export(path: Path, source: Path | None = None) -> None:
         source: The model it was made from. Where that fails strict inference itself (stale
             shapes, operators whose own definition does not infer), the export need not pass it.
 
+    Returns:
+        What was proved, and what could not be, a line each.
+
     Raises:
         ModelError: The file is not valid ONNX, or a type in it contradicts inference.
         EngineError: The model is valid, but ONNX Runtime refuses it.
     """
-    error = _objection(path, strict=True)
+    error, proved = (
+        _objection(path, strict=True),
+        "valid: full ONNX check, strict types and shapes",
+    )
     if error is not None and source is not None and _objection(source, strict=True) is not None:
-        _log.warning("%s fails strict inference already: only the basic check is made", source)
+        proved = f"valid: basic ONNX check only, as {source.name} fails strict inference already"
         error = _objection(path, strict=False)
     if error is not None:
         raise ModelError(f"{path}: the export does not pass the ONNX checker: {_brief(error)}")
-    _check_loads(path)
+    return proved, _opens(path)
 
 
 def _objection(path: Path, *, strict: bool) -> Exception | None:
@@ -45,22 +51,38 @@ def _objection(path: Path, *, strict: bool) -> Exception | None:
     return None
 
 
-def _check_loads(path: Path) -> None:
+def _opens(path: Path) -> str:
     import onnxruntime
     from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
-    options = onnxruntime.SessionOptions()
-    # Optimising is not under test, and costs most of the time.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
+    levels = onnxruntime.GraphOptimizationLevel
+    name = f"ONNX Runtime {onnxruntime.__version__}"
     try:
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        _open(path, levels.ORT_DISABLE_ALL)
     except NoKernel as error:
         # Valid, as the graph was resolved: the CPU has hardly any bf16 kernel, a target may.
-        _log.warning("%s: ONNX Runtime's CPU provider has no kernel: %s", path, _brief(error))
+        return f"read by {name}, whose CPU provider has no kernel to open it: {_brief(error)}"
     except Exception as error:  # onnxruntime maps its status codes to many kinds
         raise EngineError(f"{path}: ONNX Runtime refuses it: {_brief(error)}") from error
+    beside = path.with_name(f"{path.name}.data")
+    size = sum(file.stat().st_size for file in (path, beside) if file.is_file())
+    if size > _OPTIMISED_BYTES:
+        return f"opens in {name} (its optimiser was not tried on {size / 1e9:.1f} GB)"
+    try:
+        _open(path, levels.ORT_ENABLE_ALL)
+    except Exception as error:  # a defect of the optimiser: the plain session takes the model
+        return f"opens in {name}, but not with its optimiser: {_brief(error)}"
+    return f"opens in {name}, as it is and optimised"
+
+
+def _open(path: Path, level: object) -> None:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = level
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def _brief(error: BaseException) -> str:

@@ -13,11 +13,12 @@ import onnx_ir as ir
 
 from topsideas.errors import ModelError
 from topsideas.graph.dense import densify_sparse
+from topsideas.graph.emulation import check_expressible
 from topsideas.graph.inference import complete_types, inline_and_infer
 from topsideas.graph.ops import Op, enumerate_ops, op_id
 from topsideas.graph.portable import take_in
 from topsideas.graph.schemas import Target, target_of
-from topsideas.precision import FP16, Precision
+from topsideas.precision import FP16, Numerics, Precision
 
 _CHUNK = 1 << 24
 _DEFAULT_OPSET = 17
@@ -89,6 +90,7 @@ def load_model(source: str | Path | onnx.ModelProto, precision: Precision = FP16
     Raises:
         ModelError: The file is missing, is not ONNX, is invalid, or its external data is
             missing or lies outside the model's folder.
+        EngineError: The model's opset knows nothing of the low format.
     """
     if isinstance(source, onnx.ModelProto):
         proto, path = onnx.ModelProto(), None
@@ -118,6 +120,8 @@ def _build(proto: onnx.ModelProto, path: Path | None, digest: str, precision: Pr
         ir.external_data.set_base_dir(model.graph, path.parent.resolve())
         take_in(model.graph, _STAYS_OUTSIDE)
     complete_types(model)
+    if precision is not FP16:
+        check_expressible(model.opset_imports.get("", 1), Numerics(precision))
     target = target_of(model, precision)
     return Model(model, digest, path, inlined, enumerate_ops(model, target), target)
 

@@ -46,6 +46,11 @@ def op_id(node: ir.Node) -> int:
     return int(node.meta.get(_META_ID, -1))
 
 
+def number(node: ir.Node, identity: int) -> None:
+    """Give a node an id."""
+    node.meta[_META_ID] = identity
+
+
 def bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
     """The subgraphs of a node as (attribute name, graph), in the order of the file."""
     for name, attr in node.attributes.items():

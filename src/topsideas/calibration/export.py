@@ -1,0 +1,145 @@
+"""The use case behind every deploy model: convert, write, and prove the file before it is given.
+
+Nothing that fails a proof stays on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from topsideas.engines.emulator.agreement import Agreement
+from topsideas.errors import EngineError, TopsideasError
+from topsideas.graph.conversion import Conversion, convert
+from topsideas.graph.conversion_files import write_model
+from topsideas.graph.gates import check_export
+from topsideas.graph.loading import Model
+from topsideas.plan import PrecisionPlan
+from topsideas.precision import Numerics
+from topsideas.samples.generated import generated_inputs
+from topsideas.samples.signature import signature_of
+
+# Running both sides takes several times a model's weights; the file is only checked beyond this.
+_COMPARED_BYTES = 1 << 30
+
+# One input shows where values are rounded: what differs between inputs is their values.
+_COMPARED_INPUTS = 2
+
+Feeds = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A model that was written and passed its proofs.
+
+    Attributes:
+        files: The model, then its weights if they are in a file of their own.
+        low: How many ops run low.
+        casts: How many casts were inserted.
+        cast_bytes: What they read and write in one pass.
+        checks: What was proved, and what could not be, a line each.
+        warnings: What the reader must know.
+    """
+
+    files: tuple[Path, ...]
+    low: int
+    casts: int
+    cast_bytes: int
+    checks: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def bytes(self) -> int:
+        """The size of the files."""
+        return sum(file.stat().st_size for file in self.files)
+
+
+def export_model(
+    model: Model,
+    plan: PrecisionPlan,
+    numerics: Numerics,
+    path: Path,
+    *,
+    low_io: bool = False,
+    inputs: Iterable[Feeds] = (),
+) -> Export:
+    """Write the strongly typed mixed-precision model of a plan.
+
+    Args:
+        model: The user's model.
+        plan: The ops to keep in fp32.
+        numerics: The low format.
+        path: The ``.onnx`` file to write.
+        low_io: Give inputs and outputs the low type.
+        inputs: What to compare the file and the emulator on; made up if there are none.
+
+    Raises:
+        EngineError: The low format cannot be expressed, or a runtime refuses the model.
+        ModelError: The result is not valid ONNX, or does not mean what the emulator computes.
+    """
+    conversion = convert(model, plan, numerics, low_io=low_io)
+    files = write_model(conversion.model, path)
+    try:
+        proved = check_export(path, model.path)
+        compared = _compare(model, plan, numerics, conversion, path, low_io, inputs)
+    except TopsideasError:
+        for file in files:  # nobody must take it for a model
+            file.unlink(missing_ok=True)
+        raise
+    low = plan.low(model.candidates) - model.inexpressible(numerics.precision)
+    return Export(
+        files=tuple(files),
+        low=len(low),
+        casts=conversion.casts,
+        cast_bytes=conversion.cast_bytes,
+        checks=(*proved, compared),
+        warnings=conversion.warnings,
+    )
+
+
+def _compare(
+    model: Model,
+    plan: PrecisionPlan,
+    numerics: Numerics,
+    conversion: Conversion,
+    path: Path,
+    low_io: bool,
+    inputs: Iterable[Feeds],
+) -> str:
+    """Compare the file with the emulator; says on what, or why that was not possible."""
+    weights = (v.const_value for v in model.graph.initializers.values())
+    size = sum(tensor.nbytes for tensor in weights if tensor is not None)
+    if size > _COMPARED_BYTES:
+        return (
+            f"not compared with the emulator: {size / 1e9:.1f} GB of weights, the limit is "
+            f"{_COMPARED_BYTES / 1e9:.1f} GB"
+        )
+    try:
+        agreement = Agreement.of(model, plan, numerics, conversion.model, path, low_io=low_io)
+    except EngineError as error:
+        return f"not compared with the emulator: {error}"
+    given = list(islice(inputs, _COMPARED_INPUTS))
+    for feeds in given:
+        agreement.check(feeds)
+    if given:
+        return f"equal to the emulator in every bit on {_count(len(given), 'sample')}"
+    return _compare_generated(model, agreement)
+
+
+def _compare_generated(model: Model, agreement: Agreement) -> str:
+    reason = "no inputs can be made up for it"
+    for feeds in generated_inputs(signature_of(model)):
+        try:
+            agreement.check(feeds)
+        except EngineError as error:  # of a size or a range that this model does not take
+            reason = str(error)
+            continue
+        return "equal to the emulator in every bit on generated inputs"
+    return f"not compared with the emulator: {reason}. Remedy: give samples (--sample_dir)"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
