@@ -241,7 +241,7 @@ class _Run:
         return report | {"next_command": command, "next_reason": reason}
 
     def _options(self) -> dict[str, Any]:
-        hidden = {"target", "command", "quiet", "verbose", "list_ops", "clean"}
+        hidden = {"target", "command", "module", "quiet", "verbose", "list_ops", "clean"}
         asked = {k: v for k, v in vars(self.args).items() if k not in hidden}
         return asked | {"compile_options": self.options.merged(), "command": self.words}
 

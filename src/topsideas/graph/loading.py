@@ -36,6 +36,7 @@ class Model:
             Weights in external files stay there and are mapped on use.
         digest: sha256 over the model's bytes and its external data.
         path: Where it came from, if from a file.
+        files: The files of its external data.
         inlined: Whether local functions were inlined, so that ids index the inlined model.
         ops: Every op in id order; which are candidates holds for one low format.
         target: That format, and the opset the model may be lifted to for it.
@@ -44,6 +45,7 @@ class Model:
     graph_model: ir.Model
     digest: str
     path: Path | None
+    files: tuple[Path, ...]
     inlined: bool
     ops: tuple[Op, ...]
     target: Target
@@ -105,10 +107,16 @@ def load_model(source: str | Path | onnx.ModelProto, precision: Precision = FP16
     densify_sparse(proto)
     _name_default_domain(proto)
     _import_default_opset(proto)
-    return _build(proto, path, digest, precision)
+    return _build(proto, path, tuple(files), digest, precision)
 
 
-def _build(proto: onnx.ModelProto, path: Path | None, digest: str, precision: Precision) -> Model:
+def _build(
+    proto: onnx.ModelProto,
+    path: Path | None,
+    files: tuple[Path, ...],
+    digest: str,
+    precision: Precision,
+) -> Model:
     inlined = bool(proto.functions)
     try:
         model = ir.serde.deserialize_model(inline_and_infer(proto))
@@ -123,7 +131,7 @@ def _build(proto: onnx.ModelProto, path: Path | None, digest: str, precision: Pr
     if precision is not FP16:
         check_expressible(model.opset_imports.get("", 1), Numerics(precision))
     target = target_of(model, precision)
-    return Model(model, digest, path, inlined, enumerate_ops(model, target), target)
+    return Model(model, digest, path, files, inlined, enumerate_ops(model, target), target)
 
 
 def _name_default_domain(proto: onnx.ModelProto) -> None:

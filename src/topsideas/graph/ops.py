@@ -28,6 +28,7 @@ class Op:
         reason: Why it is pinned, if it is.
         outputs: Names of its outputs.
         shapes: Their static shapes as inferred; symbolic sizes are strings, unknown is None.
+        dtypes: Their element types by ONNX's names; empty where unknown, or no tensor.
     """
 
     id: int
@@ -39,6 +40,7 @@ class Op:
     reason: str
     outputs: tuple[str, ...]
     shapes: tuple[tuple[int | str | None, ...] | None, ...]
+    dtypes: tuple[str, ...]
 
 
 def op_id(node: ir.Node) -> int:
@@ -101,7 +103,13 @@ def _describe(target: Target, node: ir.Node, prefix: str, index: int) -> Op:
         reason=pinned,
         outputs=tuple(o.name or "" for o in node.outputs),
         shapes=tuple(_shape(o) for o in node.outputs),
+        dtypes=tuple(_dtype(o) for o in node.outputs),
     )
+
+
+def _dtype(value: ir.Value) -> str:
+    is_tensor = isinstance(value.type, ir.TensorType)
+    return value.type.dtype.name if is_tensor and value.type is not None else ""
 
 
 def _shape(value: ir.Value) -> tuple[int | str | None, ...] | None:
