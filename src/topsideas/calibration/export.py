@@ -83,7 +83,7 @@ def export_model(
     conversion = convert(model, plan, numerics, low_io=low_io)
     files = write_model(conversion.model, path)
     try:
-        proved = check_export(path, model.path)
+        proved = check_export(path, model.path, optimised=True)
         compared = _compare(model, plan, numerics, conversion, path, low_io, inputs)
     except TopsideasError:
         for file in files:  # nobody must take it for a model

@@ -8,6 +8,7 @@ import onnx
 import pytest
 
 from topsideas.errors import EngineError, ModelError
+from topsideas.graph import gates
 from topsideas.graph.gates import check_export
 
 HEAD = '<ir_version: 8, opset_import: ["": 17, "vendor": 1]> g '
@@ -46,9 +47,24 @@ def saved(folder: Path, text: str) -> Path:
 
 
 def test_good(tmp_path: Path) -> None:
-    proved, opened = check_export(saved(tmp_path, GOOD))
+    proved, opened, optimised = check_export(saved(tmp_path, GOOD), optimised=True)
     assert proved == "valid: full ONNX check, strict types and shapes"
-    assert opened.endswith("as it is and optimised")
+    assert opened.startswith("opens in ONNX Runtime ")
+    assert optimised == "ONNX Runtime's optimiser takes it"
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "crashes on it (signal 11)"),
+        ("raise ValueError('no')", "ValueError: no"),
+    ],
+)
+def test_an_optimiser_that_fails_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, told: str
+) -> None:
+    monkeypatch.setattr(gates, "_OPTIMISE", code)
+    assert told in check_export(saved(tmp_path, GOOD), optimised=True)[2]
 
 
 @pytest.mark.parametrize("text", [MIXED, WRONG_INFO, STALE_SHAPE])
@@ -77,4 +93,4 @@ def test_what_the_runtime_refuses(tmp_path: Path) -> None:
 
 def test_a_missing_kernel_is_no_defect(tmp_path: Path) -> None:
     _, opened = check_export(saved(tmp_path, BF16.replace("17", "22")))
-    assert "no kernel to open it" in opened
+    assert "no kernel for it" in opened
