@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
+from conversion_runners import Runner, Runtime, opened
 
 from topsideas.graph.conversion import Conversion
 from topsideas.graph.conversion_meaning import spelled_out
@@ -21,12 +22,7 @@ FLOAT = ir.DataType.FLOAT
 
 def session(model: ir.Model) -> ort.InferenceSession:
     """A session on the CPU in which nothing is optimised."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    blob = ir.to_proto(model).SerializeToString()
-    return ort.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
+    return opened(ir.to_proto(model))
 
 
 def assert_means_the_same(
@@ -37,16 +33,25 @@ def assert_means_the_same(
     numerics: Numerics,
     *,
     low_io: bool = False,
+    run: Runner = Runtime(),  # noqa: B008 - it holds nothing
 ) -> None:
     """The typed model and the emulator agree in every bit (any NaN equals any NaN)."""
     slots = {op.id: op.slots for op in source.ops if op.id in low}
-    expected = session(emulated(source.graph_model, low, slots, numerics)).run(None, feeds)
-    actual = session(spelled_out(conversion.model, source.graph_model, low, numerics)).run(
-        None, feeds
-    )
+    expected = run(ir.to_proto(emulated(source.graph_model, low, slots, numerics)), feeds)
+    spelled = spelled_out(conversion.model, source.graph_model, low, numerics)
+    actual = run(ir.to_proto(spelled), feeds)
     for want, got in zip(expected, actual, strict=True):
         is_float = isinstance(want, np.ndarray) and want.dtype == np.float32
         _assert_equal(got, round_to(want, numerics) if low_io and is_float else want)
+
+
+def same_again(first: object, again: object) -> bool:
+    """Whether two results are equal."""
+    try:
+        _assert_equal(first, again)
+    except AssertionError:
+        return False
+    return True
 
 
 def _assert_equal(got: object, want: object) -> None:

@@ -1,8 +1,7 @@
 """Arguments of onnxconverter-common's ``convert_float_to_float16``, as JSON.
 
-``node_block_list`` keeps ops in fp32 by name. An empty ``op_block_list`` overrules its built-in
-list of op types, which would keep more than the plan does; what it cannot convert is pinned here
-and so in the first list. It clips weights unless told that their range is no matter.
+``node_block_list`` keeps ops in fp32 by name. The converter's own list of op types that it keeps
+besides (``Resize``, ``Max``, ``TopK`` and others) stays in force, as it cannot convert them.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from topsideas.precision import FP16
 
 _USE = "use: float16.convert_float_to_float16(onnx.load(MODEL), **json.load(open(FILE)))"
 _DIFFERS = (
-    "that converter clips weights at 65504 and passes the neighbours of a kept op through fp16; "
-    "the ONNX model of this tool does neither"
+    "that converter keeps some op types in fp32 besides, clips weights at 65504 and passes the "
+    "neighbours of a kept op through fp16; the ONNX model of this tool does none of that"
 )
 
 
@@ -33,7 +32,6 @@ def write(order: Order) -> Written:
     naming = unique_names(order, lambda name: True)
     arguments = {
         "keep_io_types": True,
-        "op_block_list": [],
         "node_block_list": [naming.names[i] for i in sorted(order.fp32_ids)],
         "min_positive_val": 0.0,
         "max_finite_val": 65504.0,

@@ -131,7 +131,24 @@ def _build(
     if precision is not FP16:
         check_expressible(model.opset_imports.get("", 1), Numerics(precision))
     target = target_of(model, precision)
-    return Model(model, digest, path, files, inlined, enumerate_ops(model, target), target)
+    ops = enumerate_ops(model, target)
+    _tell_nodes_apart(model)
+    return Model(model, digest, path, files, inlined, ops, target)
+
+
+def _tell_nodes_apart(model: ir.Model) -> None:
+    """ONNX allows nodes of one name, ONNX Runtime does not. Ops keep the name that users know."""
+    for graph in model.graphs():
+        taken = {node.name for node in graph}
+        seen: set[str | None] = set()
+        for node in graph:
+            if node.name and node.name in seen:
+                name = f"{node.name}_{op_id(node)}"
+                while name in taken:
+                    name += "_"
+                node.name = name
+                taken.add(name)
+            seen.add(node.name)
 
 
 def _name_default_domain(proto: onnx.ModelProto) -> None:
