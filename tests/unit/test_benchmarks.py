@@ -14,7 +14,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from benchmarks import results, summary
+from benchmarks import large_model, results, summary
 from benchmarks.emulate_file import emulate
 from benchmarks.environments import ROOT
 from benchmarks.job import Job, margin
@@ -109,6 +109,16 @@ def test_emulation_leaves_no_cast_between_equal_types() -> None:
     assert casts
     assert all(c.inputs[0].dtype != c.outputs[0].dtype for c in casts)
     ort.InferenceSession(ir.to_proto(emulated).SerializeToString())
+
+
+def test_the_large_model_is_one_that_converts(tmp_path: Path) -> None:
+    path = large_model.generate(tmp_path, weights=3, rows=64)
+    conversion = convert(load_model(path), PrecisionPlan.of([1]), Numerics())
+    assert [v.dtype for v in conversion.model.graph.initializers.values()] == [
+        ir.DataType.FLOAT16,
+        ir.DataType.FLOAT,
+        ir.DataType.FLOAT16,
+    ]
 
 
 def test_status_says_what_became_of_a_worker() -> None:
