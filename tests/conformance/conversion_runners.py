@@ -50,8 +50,23 @@ class Reference:
 
     def __call__(self, model: onnx.ModelProto, feeds: Mapping[str, object]) -> list[object]:
         with np.errstate(all="ignore"):
-            found = ReferenceEvaluator(model).run(None, dict(feeds))
+            found = ReferenceEvaluator(_closed(model)).run(None, dict(feeds))
         return [np.asarray(v) if isinstance(v, np.generic) else v for v in found]
+
+
+def _closed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Bodies with weights of their own: some operators hide those of the graph around them."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    weights = {weight.name: weight for weight in copy.graph.initializer}
+    for node in copy.graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                inputs = {name for inner in attribute.g.node for name in inner.input}
+                taken = {weight.name for weight in attribute.g.initializer}
+                wanted = sorted((inputs & weights.keys()) - taken)
+                attribute.g.initializer.extend(weights[name] for name in wanted)
+    return copy
 
 
 def opened(model: onnx.ModelProto) -> ort.InferenceSession:

@@ -37,6 +37,13 @@ _FORMAT_BOUND = {
 SHAPE_ONLY = {"Shape", "Size", "SequenceLength", "OptionalHasElement"}
 
 
+# Several of them share a byte.
+_PACKED = frozenset(
+    getattr(ir.DataType, name)
+    for name in ("INT4", "UINT4", "INT2", "UINT2", "FLOAT4E2M1")
+    if hasattr(ir.DataType, name)
+)
+
 _CONTAINERS = (ir.SequenceType, ir.OptionalType)
 _TENSOR_OF = {FP16.onnx_type: "tensor(float16)", BF16.onnx_type: "tensor(bfloat16)"}
 
@@ -133,6 +140,8 @@ def low_slots(node: ir.Node, target: Target) -> Slots | str:
         return "reads only the shape, not the values"
     if (node.domain, node.op_type) in _FORMAT_BOUND:
         return _FORMAT_BOUND[node.domain, node.op_type]
+    if any(v is not None and v.dtype in _PACKED for v in _values(node)):
+        return "handles values of less than a byte, which are quantised already"
     if in_quantised_part(node):
         return "part of a quantised region, whose scales and types are the user's choice"
     formals = target.formals(node)
