@@ -38,7 +38,7 @@ def assert_means_the_same(
     """The typed model and the emulator agree in every bit (any NaN equals any NaN)."""
     slots = {op.id: op.slots for op in source.ops if op.id in low}
     expected = run(ir.to_proto(emulated(source.graph_model, low, slots, numerics)), feeds)
-    spelled = spelled_out(conversion.model, source.graph_model, low, numerics)
+    spelled = spelled_out(conversion.model, source.graph_model, numerics)
     actual = run(ir.to_proto(spelled), feeds)
     for want, got in zip(expected, actual, strict=True):
         is_float = isinstance(want, np.ndarray) and want.dtype == np.float32

@@ -9,8 +9,6 @@ writes the same meaning from the user's model and the plan, and knows nothing of
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import numpy as np
 import onnx_ir as ir
 
@@ -25,34 +23,30 @@ from topsideas.precision import Numerics
 _FLOAT = ir.DataType.FLOAT
 
 
-def spelled_out(
-    converted: ir.Model, original: ir.Model, low: Collection[int], numerics: Numerics
-) -> ir.Model:
+def spelled_out(converted: ir.Model, original: ir.Model, numerics: Numerics) -> ir.Model:
     """The converted model with its low ops in float32, and float32 inputs and outputs.
+
+    Which ops are low is read off the types of ``converted``, whatever the plan was.
 
     Args:
         converted: The typed model; left unchanged. Weights are shared with the copy.
         original: The numbered model that it was made from.
-        low: Ids of the ops that run low.
         numerics: How a value is stored in the low format.
     """
     model = converted.clone()
     forget_shapes(model.graph)
-    _Spelling(model, original, low, numerics).apply()
+    _Spelling(model, original, numerics).apply()
     return model
 
 
 class _Spelling:
-    def __init__(
-        self, model: ir.Model, original: ir.Model, low: Collection[int], numerics: Numerics
-    ) -> None:
+    def __init__(self, model: ir.Model, original: ir.Model, numerics: Numerics) -> None:
         self._model = model
         self._originals = {op_id(n): n for graph in original.graphs() for n in graph}
         self._float_inputs = {v.name for v in original.graph.inputs if v.dtype == _FLOAT}
         self._float_outputs = {
             i for i, v in enumerate(original.graph.outputs) if v.dtype == _FLOAT
         }
-        self._low_ids = low
         self._low = ir.DataType(numerics.precision.onnx_type)
         self._names = Names(model.graphs())
         opset = model.opset_imports.get("", 1)
@@ -65,7 +59,7 @@ class _Spelling:
                 before = self._originals.get(op_id(node))
                 if before is None:
                     self._round_inserted(node)
-                elif op_id(node) in self._low_ids and node.op_type == before.op_type:
+                elif node.op_type == before.op_type and node.op_type != "Constant":
                     self._widen(node, before)
         self._widen_interface()
 
@@ -79,6 +73,7 @@ class _Spelling:
         cast.replace_input_with(0, stored)
 
     def _widen(self, node: ir.Node, before: ir.Node) -> None:
+        """Where a node was float32 and is low now, it reads and writes float32 again."""
         _restore_types(node, before)
         for index, (value, old) in enumerate(zip(node.inputs, before.inputs, strict=False)):
             if value is None or old is None or old.dtype != _FLOAT:

@@ -71,7 +71,7 @@ class Agreement:
         slots = {op.id: op.slots for op in model.ops if op.id in low}
         return cls(
             _Runner(emulated(model.graph_model, low, slots, numerics)),
-            _Runner(spelled_out(written, model.graph_model, low, numerics)),
+            _Runner(spelled_out(written, model.graph_model, numerics)),
             numerics,
             low_io,
         )
