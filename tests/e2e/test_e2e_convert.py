@@ -127,8 +127,19 @@ class TestConvert:
     ) -> None:
         path = tmp_path / "m.onnx"
         onnx.save(parse(SQUARES, opset=12), path)
+        code, output = convert(path, "--precision", "bf16")
+        assert code == 0
+        assert onnx.load(output).opset_import[0].version == 13
+        told = capsys.readouterr().out
+        assert "note: opset 12 lifted to 13, before which bf16 does not exist" in told
+
+    def test_bf16_of_a_model_that_cannot_be_lifted(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "m.onnx"
+        onnx.save(parse("(float[4] x) => (float[4] y) { y = Clip (x) }", opset=10), path)
         assert convert(path, "--precision", "bf16")[0] == 3
-        assert "bf16 needs opset 13 or newer" in capsys.readouterr().err
+        assert "cannot be lifted as it is: Clip changed on the way" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ class _Run:
         self.args = args
         self.words = words
         self.model = model
-        self.notes: list[str] = []
+        self.notes: list[str] = list(model.notes)
         self.kept = PrecisionPlan(select_ops(model, args.fp32_nodes))
         self.shown = select_shown(
             model,

@@ -94,7 +94,7 @@ def told(export: Export, model: Model, precision: str) -> Iterator[str]:
         "bytes through them per pass"
     )
     yield from (f"check: {line}" for line in export.checks)
-    yield from (f"note: {line}" for line in export.warnings)
+    yield from (f"note: {line}" for line in (*model.notes, *export.warnings))
     if model.inlined:
         yield "note: local functions were inlined; ids index the inlined model"
 

@@ -19,7 +19,7 @@ from topsideas.graph.conversion_files import write
 from topsideas.graph.conversion_types import check_types, set_output_types
 from topsideas.graph.conversion_weights import LowWeights
 from topsideas.graph.emulation import check_expressible
-from topsideas.graph.lifting import lift
+from topsideas.graph.lifting import lift, lift_ir_version
 from topsideas.graph.loading import Model
 from topsideas.graph.ops import op_id
 from topsideas.graph.schemas import target_of
@@ -100,7 +100,7 @@ class Converter:
         copy = self._model.graph_model.clone()
         if not low and not self._low_io:
             return Conversion(copy, 0, 0, self._refusal(refused))
-        lifted = [*_lift_ir_version(copy), *self._lift_opset(copy, low)]
+        lifted = [*lift_ir_version(copy), *self._lift_opset(copy, low)]
         self._weights.warnings.clear()
         edges = self._rewrite(copy, low)
         check_types(copy, self._model.graph_model)
@@ -161,20 +161,3 @@ def _overridable(edges: Edges) -> list[str]:
         line + "listed among the model's inputs, where a caller may replace them "
         f"({', '.join(edges.overridable[:3])}, ...). Remedy: remove them from graph.input"
     ]
-
-
-def _lift_ir_version(model: ir.Model) -> list[str]:
-    """Up to IR version 3 weights had to be listed as inputs, which fixes their type to float32.
-
-    From 4 on they need not be, and those that are count as overridable defaults. Runtimes treat
-    the weights of old models as constants; this says the same in the file.
-    """
-    if model.ir_version >= 4:
-        return []
-    inputs, weights = model.graph.inputs, model.graph.initializers
-    listed = [value for value in inputs if value.name in weights]
-    old, model.ir_version = model.ir_version, 4
-    for value in listed:
-        inputs.remove(value)
-    line = f"IR version {old} lifted to 4, so that {len(listed)} weights are constants "
-    return [line + "and no longer listed among the inputs"]

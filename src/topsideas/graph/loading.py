@@ -11,14 +11,14 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from topsideas.errors import ModelError
+from topsideas.errors import EngineError, ModelError
 from topsideas.graph.dense import densify_sparse
-from topsideas.graph.emulation import check_expressible
 from topsideas.graph.inference import complete_types, inline_and_infer
+from topsideas.graph.lifting import FIRST_WITH_BF16, lift, lift_ir_version, liftable_to
 from topsideas.graph.ops import Op, enumerate_ops, op_id
 from topsideas.graph.portable import take_in
 from topsideas.graph.schemas import Target, target_of
-from topsideas.precision import FP16, Numerics, Precision
+from topsideas.precision import FP16, Precision
 
 _CHUNK = 1 << 24
 _DEFAULT_OPSET = 17
@@ -40,6 +40,7 @@ class Model:
         inlined: Whether local functions were inlined, so that ids index the inlined model.
         ops: Every op in id order; which are candidates holds for one low format.
         target: That format, and the opset the model may be lifted to for it.
+        notes: What had to be changed for it.
     """
 
     graph_model: ir.Model
@@ -49,6 +50,7 @@ class Model:
     inlined: bool
     ops: tuple[Op, ...]
     target: Target
+    notes: tuple[str, ...]
 
     @property
     def graph(self) -> ir.Graph:
@@ -92,7 +94,7 @@ def load_model(source: str | Path | onnx.ModelProto, precision: Precision = FP16
     Raises:
         ModelError: The file is missing, is not ONNX, is invalid, or its external data is
             missing or lies outside the model's folder.
-        EngineError: The model's opset knows nothing of the low format.
+        EngineError: The model's opset knows nothing of the low format and cannot be lifted.
     """
     if isinstance(source, onnx.ModelProto):
         proto, path = onnx.ModelProto(), None
@@ -128,12 +130,29 @@ def _build(
         ir.external_data.set_base_dir(model.graph, path.parent.resolve())
         take_in(model.graph, _STAYS_OUTSIDE)
     complete_types(model)
-    if precision is not FP16:
-        check_expressible(model.opset_imports.get("", 1), Numerics(precision))
+    notes = _lift(model, precision)
     target = target_of(model, precision)
     ops = enumerate_ops(model, target)
     _tell_nodes_apart(model)
-    return Model(model, digest, path, files, inlined, ops, target)
+    return Model(model, digest, path, files, inlined, ops, target, notes)
+
+
+def _lift(model: ir.Model, precision: Precision) -> tuple[str, ...]:
+    """Lift a model that is older than its low format, if no op changes its meaning on the way."""
+    old = model.opset_imports.get("", 1)
+    if precision is FP16 or old >= FIRST_WITH_BF16:
+        return ()
+    nodes = [node for graph in model.graphs() for node in graph]
+    bound = {n.op_type for n in nodes if liftable_to([n], old, FIRST_WITH_BF16) < FIRST_WITH_BF16}
+    if bound:
+        raise EngineError(
+            f"{precision.name} needs opset {FIRST_WITH_BF16} or newer, the model has {old} and "
+            f"cannot be lifted as it is: {', '.join(sorted(bound))} changed on the way. Remedy: "
+            f"onnx.version_converter.convert_version(model, {FIRST_WITH_BF16})"
+        )
+    lift(model, FIRST_WITH_BF16)
+    line = f"opset {old} lifted to {FIRST_WITH_BF16}, before which {precision.name} does not exist"
+    return line, *lift_ir_version(model)
 
 
 def _tell_nodes_apart(model: ir.Model) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from topsideas.graph.lifting import liftable_to, needed_version
+from topsideas.graph.lifting import FIRST_WITH_BF16, liftable_to, needed_version
 from topsideas.graph.quantised import in_quantised_part
 from topsideas.precision import BF16, FP16, Precision
 
@@ -126,7 +126,8 @@ def target_of(model: ir.Model, precision: Precision) -> Target:
     """What ``precision`` needs of the schemas of a model's ops. Only bf16 lifts the opset."""
     opset = model.opset_imports.get("", 1)
     nodes = (node for graph in model.graphs() for node in graph)
-    limit = liftable_to(nodes, opset) if precision is BF16 else opset
+    lifts = precision is BF16 and opset >= FIRST_WITH_BF16
+    limit = liftable_to(nodes, opset) if lifts else opset
     return Target(precision, model.opset_imports, limit)
 
 

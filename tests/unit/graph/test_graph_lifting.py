@@ -24,7 +24,13 @@ def nodes(model: ir.Model) -> list[ir.Node]:
     ("expression", "opset", "newest"),
     [
         ("Exp (x)", 13, NEWEST),
-        ("Exp (x)", 12, 12),  # bf16 does not exist before 13
+        ("Exp (x)", 6, NEWEST),
+        ("Clip (x)", 10, 10),  # its limits became inputs of a type of their own
+        ("Softmax (x)", 12, NEWEST),  # over the last axis of two either way
+        ("Softmax <axis = 0> (x)", 12, 12),
+        ("Pad <pads = [0, 0, 1, 1]> (x)", 10, NEWEST),
+        ("Pad <pads = [0, 0, 1, 1], value = 1.0> (x)", 10, 10),
+        ('Upsample <mode = "nearest"> (x, x)', 9, 9),
         ("Exp (x)", 23, 23),
         ("Softmax (x)", 13, NEWEST),
         ("ReduceMean <axes = [1]> (x)", 13, NEWEST),
@@ -61,6 +67,44 @@ LIFTED = """(float[2, 3, 4] x, bool c) => (float[2, 3] y, float[2, 3, 2] z) {
     z, rest = Split <axis = 2> (x)
     s = Add (rest, n)
 }"""
+
+
+OLD = """(float[2, 3, 1] x, bool c) => (float[R, S] y, float[N, M] z, float[T, U, V] p) {
+    a = Squeeze <axes = [2]> (x)
+    b = Unsqueeze <axes = [0]> (a)
+    d = ReduceSum <axes = [0], keepdims = 0> (b)
+    y, rest = Split <axis = 1, split = [1, 2]> (d)
+    e = Slice <starts = [0], ends = [1], axes = [1]> (rest)
+    f = Softmax <axis = 1> (rest)
+    g, i = TopK <k = 1, axis = 0> (f)
+    z = Dropout <ratio = 0.3> (g)
+    h = Pad <pads = [0, 1, 0, 0, 0, 2]> (x)
+    p = If (c) <
+        then_branch = t () => (float[2, 4, 3] q) { q = Neg (h) },
+        else_branch = u () => (float[2, 4, 3] q) {
+            s = Squeeze <axes = [2]> (x)
+            v = Unsqueeze <axes = [2]> (s)
+            w = Pad <pads = [0, 1, 0, 0, 0, 2]> (v)
+            q = Identity (w)
+        }>
+    n = Abs (e)
+}"""
+
+
+@pytest.mark.parametrize("branch", [True, False])
+def test_an_old_model_lifted_computes_the_same(branch: bool) -> None:
+    model = model_of(OLD, 9)
+    feeds = {"x": np.random.default_rng(0).standard_normal((2, 3, 1)).astype(np.float32)}
+    feeds["c"] = np.array(branch)
+    before = _run(model, feeds)
+    kinds = [node.op_type for node in nodes(model)]
+    assert liftable_to(nodes(model), 9) == NEWEST
+    for opset in (13, NEWEST):
+        lift(model, opset)
+        onnx.checker.check_model(ir.to_proto(model), full_check=True)
+        assert [node.op_type for node in nodes(model)] == kinds
+        for old, new in zip(before, _run(model, feeds), strict=True):
+            np.testing.assert_array_equal(old, new)
 
 
 @pytest.mark.parametrize("opset", [13, 17])

@@ -14,6 +14,7 @@ from topsideas.engines.emulator import runtime
 from topsideas.errors import EngineError, ModelError
 from topsideas.graph.conversion_meaning import spelled_out
 from topsideas.graph.emulation import emulated
+from topsideas.graph.lifting import lift
 from topsideas.graph.loading import Model
 from topsideas.graph.numbering import carry_over
 from topsideas.graph.portable import portable
@@ -69,8 +70,11 @@ class Agreement:
         written = ir.load(path)
         carry_over(converted, written)
         slots = {op.id: op.slots for op in model.ops if op.id in low}
+        # Kernels of another opset may sum in another order.
+        source = model.graph_model.clone()
+        lift(source, written.opset_imports.get("", 1))
         return cls(
-            _Runner(emulated(model.graph_model, low, slots, numerics)),
+            _Runner(emulated(source, low, slots, numerics)),
             _Runner(spelled_out(written, model.graph_model, numerics)),
             numerics,
             low_io,
