@@ -72,6 +72,25 @@ class TestConvert:
         assert set(types(output).values()) == {FP16}
         assert not [n for n in onnx.load(output).graph.node if n.op_type == "Cast"]
 
+    def test_weights_among_the_inputs(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "m.onnx"
+        proto = parse(SQUARES)
+        proto.graph.input.append(onnx.helper.make_tensor_value_info("c", FLOAT, []))
+        onnx.save(proto, path)
+        code, output = convert(path)
+        assert (code, len(onnx.load(output).graph.input)) == (0, 2)
+        assert "1 weights stay float32" in capsys.readouterr().out
+        session = ort.InferenceSession(output)
+        replaced = session.run(None, {**rows(), "c": np.array(2, np.float32)})[0]
+        np.testing.assert_allclose(replaced, rows()["x"], rtol=1e-2)
+        code, output = convert(path, "--fixed_weights")
+        mixed = onnx.load(output).graph
+        assert (code, len(mixed.input)) == (0, 1)
+        assert mixed.initializer[0].data_type == FP16
+        assert "note: 1 weights taken off the inputs" in capsys.readouterr().out
+
     def test_bf16(self, model: Path) -> None:
         code, output = convert(model, "--precision", "bf16", "--io_precision", "low")
         assert code == 0

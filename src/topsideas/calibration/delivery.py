@@ -30,7 +30,13 @@ class Delivery:
 
 
 def deliver(
-    plan: PlanFile, name: str, path: Path, *, low_io: bool = False, inputs: Iterable[Feeds] = ()
+    plan: PlanFile,
+    name: str,
+    path: Path,
+    *,
+    low_io: bool = False,
+    fixed_weights: bool = False,
+    inputs: Iterable[Feeds] = (),
 ) -> Delivery:
     """Write a plan.
 
@@ -39,28 +45,38 @@ def deliver(
         name: A format of :mod:`topsideas.formats.registry`, or ``onnx``.
         path: The file to write.
         low_io: Give inputs and outputs the low type.
+        fixed_weights: Take weights off the model's inputs.
         inputs: What to compare the mixed-precision model and the emulator on.
 
     Raises:
-        UsageError: The format says nothing of inputs and outputs, and they were to be low.
+        UsageError: The format says nothing of inputs and outputs, and they were to be changed.
         EngineError: What the format needs is missing, or refuses the plan.
         ModelError: The mixed-precision model does not pass its proofs.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+
+    def export_to(file: Path) -> Export:
+        return export_model(
+            plan.model,
+            plan.plan,
+            plan.numerics,
+            file,
+            low_io=low_io,
+            fixed_weights=fixed_weights,
+            inputs=inputs,
+        )
+
     if name == ONNX:
-        export = _export(plan, path, low_io, inputs)
+        export = export_to(path)
         return Delivery(export.files, (), export)
     if not FORMATS[name].from_mixed:
-        if low_io:
-            raise UsageError(f"--io_precision low: format {name} says nothing of inputs")
+        if low_io or fixed_weights:
+            flag = "--io_precision low" if low_io else "--fixed_weights"
+            raise UsageError(f"{flag}: format {name} says nothing of inputs")
         written = write(name, Order(plan.model, plan.plan, plan.numerics, path))
         return Delivery(written.files, written.notes, None)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         mixed = Path(folder) / "mixed.onnx"
-        export = _export(plan, mixed, low_io, inputs)
+        export = export_to(mixed)
         written = write(name, Order(plan.model, plan.plan, plan.numerics, path, mixed))
     return Delivery(written.files, written.notes, export)
-
-
-def _export(plan: PlanFile, path: Path, low_io: bool, inputs: Iterable[Feeds]) -> Export:
-    return export_model(plan.model, plan.plan, plan.numerics, path, low_io=low_io, inputs=inputs)

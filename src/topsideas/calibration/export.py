@@ -64,6 +64,7 @@ def export_model(
     path: Path,
     *,
     low_io: bool = False,
+    fixed_weights: bool = False,
     inputs: Iterable[Feeds] = (),
 ) -> Export:
     """Write the strongly typed mixed-precision model of a plan.
@@ -74,13 +75,14 @@ def export_model(
         numerics: The low format.
         path: The ``.onnx`` file to write.
         low_io: Give inputs and outputs the low type.
+        fixed_weights: Take weights off the model's inputs.
         inputs: What to compare the file and the emulator on; made up if there are none.
 
     Raises:
         EngineError: The low format cannot be expressed, or a runtime refuses the model.
         ModelError: The result is not valid ONNX, or does not mean what the emulator computes.
     """
-    conversion = convert(model, plan, numerics, low_io=low_io)
+    conversion = convert(model, plan, numerics, low_io=low_io, fixed_weights=fixed_weights)
     files = write_model(conversion.model, path)
     try:
         proved = check_export(path, model.path, optimised=True)

@@ -87,7 +87,15 @@ def run(args: Namespace, words: Sequence[str]) -> int:
         kept = select_ops(model, args.fp32_nodes) | select_types(model, args.fp32_types)
         inputs, low_io = sample_inputs(model, args.sample_dir), args.io_precision == "low"
         plan = PrecisionPlan(kept)
-        export = export_model(model, plan, numerics, path, low_io=low_io, inputs=inputs)
+        export = export_model(
+            model,
+            plan,
+            numerics,
+            path,
+            low_io=low_io,
+            fixed_weights=args.fixed_weights,
+            inputs=inputs,
+        )
     if not args.quiet:
         tell(told(export, model, args.precision))
     return 0

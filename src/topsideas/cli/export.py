@@ -86,8 +86,14 @@ def run(args: Namespace, words: Sequence[str]) -> int:
     path = target_file(args.output, plan.model.path, Path(args.plan))
     with working(args, f"writing {args.format}"):
         inputs = sample_inputs(plan.model, args.sample_dir)
-        low_io = args.io_precision == "low"
-        delivery = deliver(plan, args.format, path, low_io=low_io, inputs=inputs)
+        delivery = deliver(
+            plan,
+            args.format,
+            path,
+            low_io=args.io_precision == "low",
+            fixed_weights=args.fixed_weights,
+            inputs=inputs,
+        )
     if not args.quiet:
         tell(_told(delivery, plan))
     return 0

@@ -28,6 +28,12 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
         help="the type of float32 inputs and outputs: kept, or the low one (default: %(default)s)",
     )
     add(
+        "--fixed_weights",
+        action="store_true",
+        help="weights listed among the inputs, where a caller may replace them, become constants "
+        "and can be stored low",
+    )
+    add(
         "--sample_dir",
         metavar="DIR",
         help="compare the written model with the emulator on the first two samples of this "

@@ -19,7 +19,7 @@ from topsideas.graph.conversion_files import write
 from topsideas.graph.conversion_types import check_types, set_output_types
 from topsideas.graph.conversion_weights import LowWeights
 from topsideas.graph.emulation import check_expressible
-from topsideas.graph.lifting import lift, lift_ir_version
+from topsideas.graph.lifting import fix_weights, lift, lift_ir_version
 from topsideas.graph.loading import Model
 from topsideas.graph.ops import op_id
 from topsideas.graph.schemas import target_of
@@ -50,7 +50,12 @@ class Conversion:
 
 
 def convert(
-    model: Model, plan: PrecisionPlan, numerics: Numerics, *, low_io: bool = False
+    model: Model,
+    plan: PrecisionPlan,
+    numerics: Numerics,
+    *,
+    low_io: bool = False,
+    fixed_weights: bool = False,
 ) -> Conversion:
     """Turn ``model`` into a strongly typed model in which ``plan.kept`` computes in fp32.
 
@@ -64,12 +69,14 @@ def convert(
         numerics: The low format, and how weights are rounded to it.
         low_io: Give the model's float32 inputs and outputs the low type. By default they keep
             their type.
+        fixed_weights: Take weights off the model's inputs, so that they can be stored low.
 
     Raises:
         EngineError: The model's opset cannot express the low format.
         ModelError: The result's types do not check, which is never passed over.
     """
-    return Converter(model, numerics, low_io=low_io).convert(plan)
+    converter = Converter(model, numerics, low_io=low_io, fixed_weights=fixed_weights)
+    return converter.convert(plan)
 
 
 class Converter:
@@ -81,12 +88,21 @@ class Converter:
         model: The loaded model; unchanged.
         numerics: The low format, and how weights are rounded to it.
         low_io: Give the model's float32 inputs and outputs the low type.
+        fixed_weights: Take weights off the model's inputs, so that they can be stored low.
     """
 
-    def __init__(self, model: Model, numerics: Numerics, *, low_io: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        numerics: Numerics,
+        *,
+        low_io: bool = False,
+        fixed_weights: bool = False,
+    ) -> None:
         self._model = model
         self._numerics = numerics
         self._low_io = low_io
+        self._fixed_weights = fixed_weights
         self._weights = LowWeights(numerics)
         self._slots = {op.id: op.slots for op in model.ops}
         self._target = target_of(model.graph_model, numerics.precision)
@@ -98,15 +114,20 @@ class Converter:
             check_expressible(self._model.opset, self._numerics)
         low, refused = asked - self._inexpressible, asked & self._inexpressible
         copy = self._model.graph_model.clone()
+        fixed = self._fix_weights(copy)
         if not low and not self._low_io:
-            return Conversion(copy, 0, 0, self._refusal(refused))
-        lifted = [*lift_ir_version(copy), *self._lift_opset(copy, low)]
+            return Conversion(copy, 0, 0, (*self._refusal(refused), *fixed))
+        lifted = [*fixed, *lift_ir_version(copy), *self._lift_opset(copy, low)]
         self._weights.warnings.clear()
         edges = self._rewrite(copy, low)
         check_types(copy, self._model.graph_model)
         told = *self._refusal(refused), *lifted, *_overridable(edges), *self._weights.warnings
         moved = sum(_moved(node) for node in edges.casts)
         return Conversion(copy, len(edges.casts), moved, told)
+
+    def _fix_weights(self, copy: ir.Model) -> list[str]:
+        fixed = fix_weights(copy) if self._fixed_weights and copy.ir_version >= 4 else 0
+        return [f"{fixed} weights taken off the inputs: they are constants now"] if fixed else []
 
     def _rewrite(self, copy: ir.Model, low: Collection[int]) -> Edges:
         nodes = [node for graph in copy.graphs() for node in graph if op_id(node) in low]
@@ -159,5 +180,5 @@ def _overridable(edges: Edges) -> list[str]:
     line = f"{len(edges.overridable)} weights stay float32 and are cast at run time, as they are "
     return [
         line + "listed among the model's inputs, where a caller may replace them "
-        f"({', '.join(edges.overridable[:3])}, ...). Remedy: remove them from graph.input"
+        f"({', '.join(edges.overridable[:3])}, ...). Remedy: --fixed_weights, if none does"
     ]

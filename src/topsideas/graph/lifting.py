@@ -111,19 +111,24 @@ def lift_ir_version(model: ir.Model) -> list[str]:
     """Lift a model in place to IR version 4; a line that says so.
 
     Up to IR version 3 weights had to be listed as inputs, which fixes their type to float32.
-
     From 4 on they need not be, and those that are count as overridable defaults. Runtimes treat
     the weights of old models as constants; this says the same in the file.
     """
     if model.ir_version >= 4:
         return []
+    old, model.ir_version = model.ir_version, 4
+    fixed = fix_weights(model)
+    line = f"IR version {old} lifted to 4, so that {fixed} weights are constants "
+    return [line + "and no longer listed among the inputs"]
+
+
+def fix_weights(model: ir.Model) -> int:
+    """Take weights off a model's inputs, so that no caller can replace them; returns how many."""
     inputs, weights = model.graph.inputs, model.graph.initializers
     listed = [value for value in inputs if value.name in weights]
-    old, model.ir_version = model.ir_version, 4
     for value in listed:
         inputs.remove(value)
-    line = f"IR version {old} lifted to 4, so that {len(listed)} weights are constants "
-    return [line + "and no longer listed among the inputs"]
+    return len(listed)
 
 
 @cache
