@@ -1,10 +1,12 @@
 """The use case behind every deploy model: convert, write, and prove the file before it is given.
 
-Nothing that fails a proof stays on disk.
+A file is written and proved in a folder of its own and moved only then: what fails a proof is
+never where somebody could take it for a model, and what was there before stays.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from topsideas.engines.emulator.agreement import Agreement
-from topsideas.errors import EngineError, TopsideasError
+from topsideas.errors import EngineError
 from topsideas.graph.conversion import Conversion, convert
 from topsideas.graph.conversion_files import write_model
 from topsideas.graph.gates import check_export
@@ -23,7 +25,7 @@ from topsideas.samples.generated import generated_inputs
 from topsideas.samples.signature import signature_of
 
 # Running both sides takes several times a model's weights; the file is only checked beyond this.
-_COMPARED_BYTES = 1 << 30
+_COMPARED_BYTES = 1 << 29
 
 # One input shows where values are rounded: what differs between inputs is their values.
 _COMPARED_INPUTS = 2
@@ -83,14 +85,14 @@ def export_model(
         ModelError: The result is not valid ONNX, or does not mean what the emulator computes.
     """
     conversion = convert(model, plan, numerics, low_io=low_io, fixed_weights=fixed_weights)
-    files = write_model(conversion.model, path)
-    try:
-        proved = check_export(path, model.path, optimised=True)
-        compared = _compare(model, plan, numerics, conversion, path, low_io, inputs)
-    except TopsideasError:
-        for file in files:  # nobody must take it for a model
-            file.unlink(missing_ok=True)
-        raise
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        written = write_model(conversion.model, Path(folder) / path.name)
+        proved = check_export(written[0], model.path, optimised=True)
+        compared = _compare(model, plan, numerics, conversion, written[0], low_io, inputs)
+        files = [path.parent / file.name for file in written]
+        for file, target in zip(reversed(written), reversed(files), strict=True):
+            file.replace(target)  # weights first: the model never points to nothing
     low = plan.low(model.candidates) - model.inexpressible(numerics.precision)
     return Export(
         files=tuple(files),

@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from topsideas.engines.emulator import runtime
+from topsideas.engines.emulator.selftest import check_runtime
 from topsideas.errors import EngineError, ModelError
 from topsideas.graph.conversion_meaning import spelled_out
 from topsideas.graph.emulation import emulated
@@ -64,8 +65,9 @@ class Agreement:
 
         Raises:
             ModelError: The file does not hold the conversion.
-            EngineError: ONNX Runtime refuses one of the two.
+            EngineError: ONNX Runtime refuses one of the two, or does not round as it should.
         """
+        check_runtime(numerics)
         low = plan.low(model.candidates) - model.inexpressible(numerics.precision)
         written = ir.load(path)
         carry_over(converted, written)
