@@ -139,7 +139,21 @@ class TestConvert:
     ) -> None:
         line = ["onnx", "convert", "--input_onnx", str(model), "--output", str(model)]
         assert main(line) == 2
-        assert "is the input; expected another file" in capsys.readouterr().err
+        assert "belongs to the input model; expected another file" in capsys.readouterr().err
+
+    def test_weights_of_the_input_are_never_replaced(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "m.onnx"
+        data = {"save_as_external_data": True, "location": "mixed.onnx.data", "size_threshold": 0}
+        proto = parse(SQUARES)
+        raw = onnx.numpy_helper.from_array(np.array(300, np.float32), "c")
+        proto.graph.initializer[0].CopyFrom(raw)
+        onnx.save(proto, path, **data)
+        before = (tmp_path / "mixed.onnx.data").read_bytes()
+        assert convert(path)[0] == 2
+        assert "mixed.onnx.data: belongs to the input model" in capsys.readouterr().err
+        assert (tmp_path / "mixed.onnx.data").read_bytes() == before
 
     def test_bf16_of_an_old_model(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -254,6 +268,13 @@ class TestExport:
         code, output = export(plan, "oplist", "--input_onnx", str(squares.model))
         assert code == 0
         assert json.loads(output.read_text())["fp32_nodes"] == [1, 2]
+
+    def test_the_plan_is_never_replaced(
+        self, report: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        line = ["onnx", "export", "--plan", str(report), "--format", "oplist"]
+        assert main([*line, "--output", str(report)]) == 2
+        assert "is the plan; expected another file" in capsys.readouterr().err
 
     def test_a_plan_that_fails_says_so(
         self, squares: Bench, capsys: pytest.CaptureFixture[str]

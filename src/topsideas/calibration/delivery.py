@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from topsideas.calibration.export import Export, Feeds, export_model
+from topsideas.calibration.export import Export, Feeds, export_model, refuse_sources
 from topsideas.calibration.plans import PlanFile
 from topsideas.errors import UsageError
 from topsideas.formats.base import Order
@@ -49,10 +49,12 @@ def deliver(
         inputs: What to compare the mixed-precision model and the emulator on.
 
     Raises:
-        UsageError: The format says nothing of inputs and outputs, and they were to be changed.
+        UsageError: ``path`` would replace the user's files, or inputs were to be changed in a
+            format that says nothing of them.
         EngineError: What the format needs is missing, or refuses the plan.
         ModelError: The mixed-precision model does not pass its proofs.
     """
+    refuse_sources(plan.model, path)
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def export_to(file: Path) -> Export:

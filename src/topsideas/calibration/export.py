@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from topsideas.engines.emulator.agreement import Agreement
-from topsideas.errors import EngineError
+from topsideas.errors import EngineError, UsageError
 from topsideas.graph.conversion import Conversion, convert
 from topsideas.graph.conversion_files import write_model
 from topsideas.graph.gates import check_export
@@ -81,9 +81,11 @@ def export_model(
         inputs: What to compare the file and the emulator on; made up if there are none.
 
     Raises:
+        UsageError: ``path`` would replace the user's model or its weights.
         EngineError: The low format cannot be expressed, or a runtime refuses the model.
         ModelError: The result is not valid ONNX, or does not mean what the emulator computes.
     """
+    refuse_sources(model, path)
     conversion = convert(model, plan, numerics, low_io=low_io, fixed_weights=fixed_weights)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
@@ -102,6 +104,14 @@ def export_model(
         checks=(*proved, compared),
         warnings=conversion.warnings,
     )
+
+
+def refuse_sources(model: Model, path: Path) -> None:
+    """Raise UsageError if ``path``, or weights beside it, would replace the user's files."""
+    sources = {file.resolve() for file in (model.path, *model.files) if file is not None}
+    for target in (path, path.with_name(f"{path.name}.data")):
+        if target.resolve() in sources:
+            raise UsageError(f"{target}: belongs to the input model; expected another file")
 
 
 def _compare(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from topsideas.cli.writing import add_shared, sample_inputs, target_file, tell, told, working
@@ -81,7 +80,7 @@ def run(args: Namespace, words: Sequence[str]) -> int:
     from topsideas.precision import PRECISIONS, Numerics, Overflow
 
     numerics = Numerics(PRECISIONS[args.precision], Overflow(args.overflow))
-    path = target_file(args.output, Path(args.input_onnx))
+    path = target_file(args.output)
     with working(args, "converting and checking"):
         model = load_model(args.input_onnx, numerics.precision)
         kept = select_ops(model, args.fp32_nodes) | select_types(model, args.fp32_types)

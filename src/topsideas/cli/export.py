@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from topsideas.cli.writing import add_shared, sample_inputs, target_file, tell, told, working
+from topsideas.errors import UsageError
 from topsideas.formats.registry import FORMATS, ONNX
 
 if TYPE_CHECKING:
@@ -83,7 +84,9 @@ def run(args: Namespace, words: Sequence[str]) -> int:
     from topsideas.calibration.plans import read_plan
 
     plan = read_plan(Path(args.plan), args.input_onnx, args.precision, args.overflow)
-    path = target_file(args.output, plan.model.path, Path(args.plan))
+    path = target_file(args.output)
+    if path.resolve() == Path(args.plan).resolve():
+        raise UsageError(f"--output {args.output}: is the plan; expected another file")
     with working(args, f"writing {args.format}"):
         inputs = sample_inputs(plan.model, args.sample_dir)
         delivery = deliver(

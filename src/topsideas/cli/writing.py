@@ -42,14 +42,11 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
     add("--quiet", action="store_true", help="print errors only")
 
 
-def target_file(output: str, *sources: Path | None) -> Path:
-    """The file to write, which must not replace what it is made from. Raises UsageError."""
+def target_file(output: str) -> Path:
+    """The file to write. Raises UsageError."""
     path = Path(output)
     if path.is_dir() or not path.name:
         raise UsageError(f"--output {output}: is a folder, expected the file to write")
-    for source in sources:
-        if source is not None and path.resolve() == Path(source).resolve():
-            raise UsageError(f"--output {output}: is the input; expected another file")
     return path
 
 
