@@ -102,6 +102,15 @@ class TestConvert:
         assert convert(squares.model, "--sample_dir", str(squares.samples))[0] == 0
         assert "equal to the emulator in every bit on 2 samples" in capsys.readouterr().out
 
+    def test_pinned_ops_are_told(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = tmp_path / "m.onnx"
+        text = "(float[4] x) => (float[4] y) { a = Exp (x)  b = local.Odd (a)  y = Neg (b) }"
+        onnx.save(parse(text), path)
+        assert convert(path)[0] == 0
+        told = capsys.readouterr().out
+        assert "the type of 'b' is not known" in told
+        assert "not opened: ONNX Runtime" in told
+
     def test_bodies(self, tmp_path: Path) -> None:
         path = tmp_path / "bodies.onnx"
         onnx.save(parse(BODIES), path)
@@ -241,6 +250,14 @@ class TestExport:
         compiled = openvino.Core().compile_model(read, "CPU")
         (found,) = compiled(rows()).values()
         np.testing.assert_allclose(found, rows()["x"], rtol=1e-2)
+
+    @pytest.mark.parametrize("name", ["onnx", *FORMATS])
+    def test_without_a_name_the_file_goes_beside_the_plan(self, report: Path, name: str) -> None:
+        if name == "openvino":
+            pytest.importorskip("openvino", reason="OpenVINO is not installed")
+        assert main(["onnx", "export", "--plan", str(report), "--format", name, "--quiet"]) == 0
+        suffix = ".mixed.onnx" if name == "onnx" else FORMATS[name].suffix
+        assert report.with_name(f"report{suffix}").is_file()
 
     def test_plans_of_another_model_are_refused(
         self, report: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

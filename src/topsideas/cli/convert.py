@@ -68,6 +68,7 @@ def add_parser(commands: argparse._SubParsersAction[Any], formatter: Any) -> Non
         default="inf",
         help="what weights beyond the low format become (default: %(default)s)",
     )
+    add("--output", required=True, metavar="PATH", help="the .onnx file to write")
     add_shared(parser)
 
 

@@ -75,6 +75,7 @@ def add_parser(commands: argparse._SubParsersAction[Any], formatter: Any) -> Non
         choices=("inf", "saturate"),
         help="what weights beyond the low format become (default: the report's, else inf)",
     )
+    add("--output", metavar="PATH", help="the file to write (default: beside the plan)")
     add_shared(parser)
 
 
@@ -84,9 +85,9 @@ def run(args: Namespace, words: Sequence[str]) -> int:
     from topsideas.calibration.plans import read_plan
 
     plan = read_plan(Path(args.plan), args.input_onnx, args.precision, args.overflow)
-    path = target_file(args.output)
+    path = target_file(args.output or str(_beside(Path(args.plan), args.format)))
     if path.resolve() == Path(args.plan).resolve():
-        raise UsageError(f"--output {args.output}: is the plan; expected another file")
+        raise UsageError(f"--output {path}: is the plan; expected another file")
     with working(args, f"writing {args.format}"):
         inputs = sample_inputs(plan.model, args.sample_dir)
         delivery = deliver(
@@ -100,6 +101,11 @@ def run(args: Namespace, words: Sequence[str]) -> int:
     if not args.quiet:
         tell(_told(delivery, plan))
     return 0
+
+
+def _beside(plan: Path, name: str) -> Path:
+    suffix = ".mixed.onnx" if name == ONNX else FORMATS[name].suffix
+    return plan.with_name(f"{plan.stem}{suffix}")
 
 
 def _told(delivery: Delivery, plan: PlanFile) -> Iterator[str]:

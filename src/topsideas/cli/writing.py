@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
     from topsideas.calibration.export import Export
     from topsideas.graph.loading import Model
 
+# A body's ops are told of themselves.
+_CONTAINER = "control flow"
+_SHOWN = 6
+
 
 def add_shared(parser: argparse.ArgumentParser) -> None:
     """Flags of both commands."""
     add = parser.add_argument
-    add("--output", required=True, metavar="PATH", help="the file to write")
     add(
         "--io_precision",
         choices=("keep", "low"),
@@ -98,8 +102,21 @@ def told(export: Export, model: Model, precision: str) -> Iterator[str]:
     )
     yield from (f"check: {line}" for line in export.checks)
     yield from (f"note: {line}" for line in (*model.notes, *export.warnings))
+    yield from _pinned(model)
     if model.inlined:
         yield "note: local functions were inlined; ids index the inlined model"
+
+
+def _pinned(model: Model) -> Iterator[str]:
+    """Why ops that hold floats are no candidates."""
+    reasons = Counter(
+        op.reason
+        for op in model.ops
+        if "FLOAT" in op.dtypes and op.type != "Constant" and not op.reason.startswith(_CONTAINER)
+    )
+    for reason, count in reasons.most_common(_SHOWN):
+        if reason:
+            yield f"note: {count} op{'' if count == 1 else 's'} pinned to fp32: {reason}"
 
 
 def _of_source(model: Model) -> str:

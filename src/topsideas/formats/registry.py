@@ -24,27 +24,37 @@ class Format:
     Attributes:
         target: ``module:function`` that writes it: ``(Order) -> Written``.
         summary: What it is, for help texts.
+        suffix: How its files are called behind the plan's name.
         from_mixed: Whether it starts from the mixed-precision ONNX model.
     """
 
     target: str
     summary: str
+    suffix: str
     from_mixed: bool = False
 
 
 _FORMATS = {
     "oplist": Format(
-        "topsideas.formats.op_list:write", "ids, paths and names of the fp32 ops, as JSON"
+        "topsideas.formats.op_list:write",
+        "ids, paths and names of the fp32 ops, as JSON",
+        ".ops.json",
     ),
     "tensorrt": Format(
-        "topsideas.formats.tensorrt:write", "arguments of trtexec, for TensorRT up to 10"
+        "topsideas.formats.tensorrt:write",
+        "arguments of trtexec, for TensorRT up to 10",
+        ".trtexec.txt",
     ),
     "onnxconverter": Format(
         "topsideas.formats.onnxconverter:write",
         "arguments of onnxconverter-common's fp16 converter",
+        ".onnxconverter.json",
     ),
     "openvino": Format(
-        "topsideas.formats.openvino_ir:write", "OpenVINO IR (.xml and .bin)", from_mixed=True
+        "topsideas.formats.openvino_ir:write",
+        "OpenVINO IR (.xml and .bin)",
+        ".xml",
+        from_mixed=True,
     ),
 }
 

@@ -12,6 +12,9 @@ from topsideas.errors import EngineError, ModelError
 
 _OPENS = "opens in"
 
+# What the runtime says of an operator that it does not have.
+_UNKNOWN = "is not a registered function/op"
+
 # The runtime's optimiser copies weights; beyond this size only the plain session is opened.
 _OPTIMISED_BYTES = 1 << 30
 
@@ -90,6 +93,8 @@ def _opens(path: Path) -> str:
         # Valid, as the graph was resolved: the CPU has hardly any bf16 kernel, a target may.
         return f"read by {name}, whose CPU provider has no kernel for it: {_brief(error)}"
     except Exception as error:  # onnxruntime maps its status codes to many kinds
+        if _UNKNOWN in str(error):  # a custom operator; the target will have it
+            return f"not opened: {name} lacks an operator of yours: {_brief(error)}"
         raise EngineError(f"{path}: ONNX Runtime refuses it: {_brief(error)}") from error
     return f"{_OPENS} {name}"
 

@@ -80,10 +80,23 @@ def test_a_file_that_means_something_else_is_never_in_place(
     assert list(tmp_path.iterdir()) == [before]
 
 
-def test_what_the_runtime_refuses_is_never_in_place(tmp_path: Path) -> None:
-    model = model_of("(float[4] x) => (float[4] y) { a = acme.Op (x)  y = Cast <to = 1> (a) }")
-    with pytest.raises(EngineError, match="ONNX Runtime refuses it"):
-        export_model(model, NONE, Numerics(), tmp_path / "m.onnx")
+def test_operators_that_only_the_target_has(tmp_path: Path) -> None:
+    text = "(float[4] x) => (float[4] y) { a = Exp (x)  b = acme.Op (a)  y = Cast <to = 1> (b) }"
+    found = export_model(model_of(text), NONE, Numerics(), tmp_path / "m.onnx")
+    assert found.checks[1].startswith("not opened: ")
+    assert found.checks[2].startswith("not compared with the emulator: ")
+    assert found.low == 1
+
+
+def test_what_the_runtime_refuses_is_never_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise EngineError("refused")
+
+    monkeypatch.setattr(export, "check_export", refuse)
+    with pytest.raises(EngineError, match="refused"):
+        export_model(model_of(), NONE, Numerics(), tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -11,7 +11,7 @@ from topsideas.errors import EngineError, ModelError
 from topsideas.graph import gates
 from topsideas.graph.gates import check_export
 
-HEAD = '<ir_version: 8, opset_import: ["": 17, "vendor": 1]> g '
+HEAD = '<ir_version: 8, opset_import: ["": 17, "vendor": 1, "com.microsoft": 1]> g '
 GOOD = HEAD + "(float[4] x) => (float[4] y) { a = Cast <to = 10> (x) y = Cast <to = 1> (a) }"
 MIXED = (
     HEAD
@@ -29,6 +29,7 @@ WRONG_INFO = (
 }"""
 )
 STALE_SHAPE = HEAD + "(float[4] x) => (float[4] y) <float[5] a> { a = Exp (x) y = Exp (a) }"
+OF_THE_RUNTIME = HEAD + "(int64[4] x) => (int64[4] y) { y = com.microsoft.Gelu (x) }"
 VENDOR = HEAD + "(float[4] x) => (float[4] y) { y = vendor.Op (x) }"
 BF16 = (
     HEAD
@@ -88,7 +89,13 @@ def test_a_source_that_fails_strict_inference_excuses_its_export(tmp_path: Path)
 
 def test_what_the_runtime_refuses(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="ONNX Runtime refuses it"):
-        check_export(saved(tmp_path, VENDOR))
+        check_export(saved(tmp_path, OF_THE_RUNTIME))
+
+
+def test_an_operator_that_only_the_target_has_is_told(tmp_path: Path) -> None:
+    _, opened = check_export(saved(tmp_path, VENDOR))
+    assert opened.startswith("not opened: ")
+    assert "vendor:Op" in opened
 
 
 def test_a_missing_kernel_is_no_defect(tmp_path: Path) -> None:
