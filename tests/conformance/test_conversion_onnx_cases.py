@@ -34,6 +34,9 @@ _FULL = os.environ.get("TOPSIDEAS_FULL") == "1"
 _STEP = 1 if _FULL else 5
 _RANDOM_PLANS = 3
 
+# In each group, of all its cases; README.md names them.
+_MOST_SKIPPED = 2
+
 PASSED, SKIPPED, WRONG = "passed", "skipped", "wrong or invalid"
 
 # What the CPU provider says about fp16 although the operator's ONNX schema has it.
@@ -160,8 +163,9 @@ def test_onnx_cases(group: str, tmp_path: Path) -> None:
     cases = list(float_cases((group,)))[::_STEP]
     outcomes = [judge(case, tmp_path) for case in cases]
     assert not _report(outcomes)
-    passed = sum(outcome.result == PASSED for outcome in outcomes)
-    assert passed >= 0.95 * len(cases), [o for o in outcomes if o.result == SKIPPED]
+    skipped = [outcome for outcome in outcomes if outcome.result == SKIPPED]
+    assert len(skipped) <= _MOST_SKIPPED, skipped
+    assert len(outcomes) == len(cases) > len(skipped)
 
 
 def _judge_share(share: int) -> list[Outcome]:

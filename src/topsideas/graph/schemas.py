@@ -33,6 +33,10 @@ _FORMAT_BOUND = {
     ("ai.onnx.ml", "TreeEnsemble"): "its attributes hold thresholds in the type of its input",
 }
 
+# Ops whose definition as a function uses another op that knows bfloat16 only from this opset on:
+# runtimes that expand them refuse what their own schema allows.
+_BF16_BODY = {"Clip": 16, "SoftmaxCrossEntropyLoss": 22}
+
 # Ops that read only the shape or existence of a tensor; no precision changes their answer.
 SHAPE_ONLY = {"Shape", "Size", "SequenceLength", "OptionalHasElement"}
 
@@ -99,6 +103,11 @@ class Target:
         """Formal inputs and outputs at that version; None without a schema."""
         return _formals(node.domain, node.op_type, self.version(node))
 
+    def expands(self, node: ir.Node) -> bool:
+        """Whether what the node is defined by knows the low format too, as far as it is lifted."""
+        needed = _BF16_BODY.get(node.op_type, 0) if self.precision is BF16 else 0
+        return bool(node.domain) or self.version(node) >= needed
+
     def allows(self, node: ir.Node, slots: Slots) -> bool:
         """Whether the low format is allowed in all of ``slots``."""
         found = low_slots(node, self)
@@ -114,6 +123,8 @@ class Target:
         return _TENSOR_OF[self.precision.onnx_type]
 
     def _knows(self, node: ir.Node, version: int) -> bool:
+        if self.precision is BF16 and version < _BF16_BODY.get(node.op_type, 0):
+            return False
         formals = _formals(node.domain, node.op_type, version)
         return formals is not None and any(
             True
@@ -149,6 +160,8 @@ def low_slots(node: ir.Node, target: Target) -> Slots | str:
     if formals is None:
         version = target.opsets.get(node.domain, 1)
         return f"no schema known for domain {node.domain!r} at version {version}"
+    if not target.expands(node):
+        return f"its definition as a function has no {target.precision.name} variant"
     if _handles_containers(node, *formals):
         return "handles a sequence or an optional, whose elements keep their type"
     return _slots_of(node, *formals, target)

@@ -492,6 +492,20 @@ class TestLimits:
         kept = converted(source, {0}, precision=BF16)
         assert kept.model.opset_imports[""] == 17
 
+    def test_bf16_of_an_op_that_runtimes_expand(self) -> None:
+        """The function body of Clip uses Where, which got bfloat16 three opsets later."""
+        text = "(float[4] x, float m) => (float[4] y) { a = Exp (x)  y = Clip (a, m) }"
+        source = load_model(ir.to_proto(model_of(text, opset=13).graph_model), BF16)
+        conversion = converted(source, precision=BF16)
+        assert conversion.model.opset_imports[""] == 16
+        text = """(float[1, 1, 4, 4] x, float[1, 4] r, int64[1] i, float m)
+            => (float[1, 1, 4, 4] y) {
+            a = RoiAlign (x, r, i)
+            y = Clip (x, m)
+        }"""
+        source = load_model(ir.to_proto(model_of(text, opset=13).graph_model), BF16)
+        assert source.ops[1].reason == "its definition as a function has no bf16 variant"
+
     def test_bf16_stays_where_an_op_changed_its_meaning(self) -> None:
         text = """(float[1, 1, 4, 4] x, float[1, 4, 4, 2] g) => (float[1, 1, 4, 4] y)
             <float[1, 1, 1, 1] w = {2}> { a = GridSample (x, g)  y = Conv (a, w) }"""
