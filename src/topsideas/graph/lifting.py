@@ -24,6 +24,9 @@ NEWEST = 22
 FIRST_WITH_BF16 = 13
 """The opset in which bfloat16 came to ONNX."""
 
+# Before it, ops broadcast in another way, and not all of their schemas show it.
+_OLDEST = 7
+
 # Attributes that became inputs: in which version, and from which input on.
 _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "SumSquare")
 _MOVED: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -61,6 +64,8 @@ def liftable_to(nodes: Iterable[ir.Node], opset: int, limit: int = NEWEST) -> in
         opset: The version they are written for.
         limit: How far to look.
     """
+    if opset < _OLDEST:
+        return opset
     return min((_liftable(n, opset, limit) for n in nodes if not n.domain), default=limit)
 
 

@@ -147,7 +147,7 @@ def _lift(model: ir.Model, precision: Precision) -> tuple[str, ...]:
     if bound:
         raise EngineError(
             f"{precision.name} needs opset {FIRST_WITH_BF16} or newer, the model has {old} and "
-            f"cannot be lifted as it is: {', '.join(sorted(bound))} changed on the way. Remedy: "
+            f"cannot be lifted as it is: {', '.join(sorted(bound)[:5])} changed on the way. Remedy: "
             f"onnx.version_converter.convert_version(model, {FIRST_WITH_BF16})"
         )
     lift(model, FIRST_WITH_BF16)
