@@ -145,9 +145,10 @@ def _lift(model: ir.Model, precision: Precision) -> tuple[str, ...]:
     nodes = [node for graph in model.graphs() for node in graph]
     bound = {n.op_type for n in nodes if liftable_to([n], old, FIRST_WITH_BF16) < FIRST_WITH_BF16}
     if bound:
+        ops = ", ".join(sorted(bound)[:5])
         raise EngineError(
             f"{precision.name} needs opset {FIRST_WITH_BF16} or newer, the model has {old} and "
-            f"cannot be lifted as it is: {', '.join(sorted(bound)[:5])} changed on the way. Remedy: "
+            f"cannot be lifted as it is: {ops} changed on the way. Remedy: "
             f"onnx.version_converter.convert_version(model, {FIRST_WITH_BF16})"
         )
     lift(model, FIRST_WITH_BF16)
