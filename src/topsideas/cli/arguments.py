@@ -10,6 +10,7 @@ from typing import NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from topsideas import __version__
+from topsideas.cli import convert, export
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
 
@@ -62,6 +63,9 @@ def build_parser(*, listing: bool = False) -> argparse.ArgumentParser:
             target, help=summary, description=summary, formatter_class=parser.formatter_class
         ).add_subparsers(dest="command", required=True, metavar="COMMAND")
         _add_mix_precision(commands, target, overflow, listing=listing)
+        if target == "onnx":
+            convert.add_parser(commands, parser.formatter_class)
+            export.add_parser(commands, parser.formatter_class)
     return parser
 
 
@@ -80,6 +84,7 @@ def _add_mix_precision(
         formatter_class=RawDescriptionRichHelpFormatter,
         allow_abbrev=False,
     )
+    parser.set_defaults(module="topsideas.cli.mix_precision")
     _add_general(parser.add_argument_group("General Arguments"), listing=listing)
     _add_compile(parser.add_argument_group("Compile Arguments"), overflow)
     _add_run(parser.add_argument_group("Run Arguments"))

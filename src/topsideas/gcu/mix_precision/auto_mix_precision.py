@@ -78,13 +78,14 @@ class AutoMixPrecision:
         memory_limit: int | str | None = None,
         workspace: str | Path | None = None,
     ) -> None:
-        self._model = load_model(model)
+        low = _choice(PRECISIONS, precision, "precision")
+        self._model = load_model(model, low)
         self._signature = signature_of(self._model)
         self._names = _checked_names(input_names, self._signature.input_names)
         self._bounds = self._shape_bounds(input_shapes, min_shapes, max_shapes)
         self._engine, _ = choose(engine)
         self._options = EngineOptions(
-            numerics=Numerics(_choice(PRECISIONS, precision, "precision"), _overflow(overflow)),
+            numerics=Numerics(low, _overflow(overflow)),
             compile_options=dict(compile_options or {}),
             threads=threads or default_threads(),
             memory_limit=_memory(memory_limit),
