@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NoReturn
 
 from topsideas.calibration.curve import Curve, margin_curve
 from topsideas.calibration.felt import Felt
@@ -28,6 +29,9 @@ from topsideas.search.pareto import nested
 from topsideas.search.ranked import ranked_search, refined
 from topsideas.stats.criteria import Tolerance, margin
 from topsideas.verdict import Verdict
+
+# Two executions are alike if the margin of a plan differs by no more than this part of the bound.
+_ALIKE = 0.02
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ class AutoSearch:
         self._ranking: list[int] | None = None
         self._errors: list[float] = []
         self._refuted = 0
+        self._are_compared = self.judge.strict
 
     def run(self) -> SearchResult:
         """Search.
@@ -197,8 +202,11 @@ class AutoSearch:
         """All-kept must pass; otherwise golden outputs and model disagree."""
         self.oracle.phase = "all fp32"
         verdict = self.oracle.ask(self.candidates)
-        if verdict.passed:
-            return
+        if not verdict.passed:
+            self._refuse(verdict)
+
+    def _refuse(self, verdict: Verdict) -> NoReturn:
+        """Give up: this is the verdict on every candidate in fp32."""
         if verdict.note and verdict.note not in (SECOND, FUSED):
             raise EngineError(f"the model fails even with every op in fp32: {verdict.note}")
         raise BaselineError(
@@ -296,6 +304,8 @@ class AutoSearch:
         goes on from the smallest plan on its way that stands up to that.
         """
         kept = self._answer()
+        if self.judge.strict:  # whatever passed did so in both
+            return kept
         verdict = self._second_verdict(kept)
         if verdict.passed:
             return kept
@@ -326,12 +336,39 @@ class AutoSearch:
         return verdict
 
     def _recall(self, kept: Items) -> Verdict | None:
+        if self.journal.recall("differ", None) == sorted(kept):
+            self.judge.strict = True
         return self.journal.verdict(kept, strict=self.judge.strict)
 
     def _judge_and_record(self, kept: Items) -> Verdict:
         verdict = self._judge(kept)
+        if verdict.passed and kept not in (self._must, self.candidates):
+            verdict = self._compared(kept, verdict)
         self.journal.record_verdict(kept, verdict, strict=self.judge.strict)
         return verdict
+
+    def _compared(self, kept: Items, verdict: Verdict) -> Verdict:
+        """The verdict on the first plan that passes, which tells whether executions differ.
+
+        Where sums that differ in their last bits are rounded differently and all that follows
+        with them, a plan that passes in one execution may fail in the other, and the smaller the
+        plan the more likely. Then both must agree from here on.
+        """
+        if self._are_compared or verdict.margin is None or verdict.sample is None:
+            return verdict
+        self._are_compared = True
+        executable = self.engine.compile(PrecisionPlan(kept))
+        if not isinstance(executable, SecondOpinion):
+            return verdict
+        second = self.judge.margin_in(executable.second_opinion(), verdict.sample)
+        if abs(second - verdict.margin) <= _ALIKE * self.settings.bound:
+            return verdict
+        self.judge.strict = True
+        baseline = self.judge.other_verdict(self.candidates)
+        if baseline is not None:
+            self._refuse(baseline)
+        self.journal.record("differ", None, sorted(kept))
+        return self.judge.other_verdict(kept) or verdict
 
     def _judge(self, kept: Items) -> Verdict:
         if kept == self.candidates:
