@@ -6,19 +6,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NoReturn
 
+from topsideas.calibration.controls import check_deterministic, refuse_baseline
 from topsideas.calibration.curve import Curve, margin_curve
 from topsideas.calibration.felt import Felt
 from topsideas.calibration.journal import Journal
-from topsideas.calibration.judge import FUSED, SECOND, Judge
+from topsideas.calibration.judge import Judge
 from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.ranking import Ranking, overflowing, telling
 from topsideas.calibration.references import References
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, SecondOpinion
-from topsideas.errors import BaselineError, EngineError
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Precision
 from topsideas.prices import Prices
@@ -27,7 +26,6 @@ from topsideas.search.objective import Objective
 from topsideas.search.oracle import BudgetSpent, Items, Oracle, Question
 from topsideas.search.pareto import nested
 from topsideas.search.ranked import ranked_search, refined
-from topsideas.stats.criteria import Tolerance, margin
 from topsideas.verdict import Verdict
 
 # Two executions are alike if the margin of a plan differs by no more than this part of the bound.
@@ -203,47 +201,13 @@ class AutoSearch:
         self.oracle.phase = "all fp32"
         verdict = self.oracle.ask(self.candidates)
         if not verdict.passed:
-            self._refuse(verdict)
-
-    def _refuse(self, verdict: Verdict) -> NoReturn:
-        """Give up: this is the verdict on every candidate in fp32."""
-        if verdict.note and verdict.note not in (SECOND, FUSED):
-            raise EngineError(f"the model fails even with every op in fp32: {verdict.note}")
-        raise BaselineError(
-            f"even with every op in fp32, {self._missed(verdict)}. No choice of fp32 ops can "
-            "repair that: check that the golden files come from this model and these inputs, or "
-            "widen the tolerance"
-        )
-
-    def _missed(self, verdict: Verdict) -> str:
-        which = "the data set" if verdict.sample is None else f"sample {verdict.sample}"
-        if self.settings.validator is not None:
-            return f"{which} is refused by {self.settings.validator.name}"
-        where = f" in output {verdict.output!r}" if verdict.output else ""
-        return (
-            f"{which} misses its golden outputs{where} {verdict.note}".rstrip()
-            + f", margin {verdict.margin:.4g} "
-            f"(expected at most {self.settings.bound:g})"
-        )
+            refuse_baseline(verdict, self.settings)
 
     def _check_deterministic(self) -> None:
-        """Run the all-low plan twice on one sample: the same question must get the same answer."""
-        if self.journal.recall("control", "same"):
-            return
-        inputs = self.references.inputs(self.judge.hardest)
-        runner = self.judge.once(self._must)
-        try:
-            first, second = runner.run(inputs), runner.run(inputs)
-        except EngineError:
-            return  # a plan that cannot run fails: that is a verdict, and the same one twice
-        for name in first:
-            if margin(second[name], first[name], Tolerance(0.0, 0.0)) > 0:
-                raise EngineError(
-                    f"two runs of the same plan on the same sample differ in output {name!r}; "
-                    "expected the same answer twice. Remedy: give the model's random ops a seed, "
-                    "or make their values inputs"
-                )
-        self.journal.record("control", "same", value=True)
+        if not self.journal.recall("control", "same"):
+            inputs = self.references.inputs(self.judge.hardest)
+            check_deterministic(self.judge.once(self._must), inputs)
+            self.journal.record("control", "same", value=True)
 
     def _rank(self) -> list[int]:
         """The order in which to keep ops. Those that overflow come first, if that is enough."""
@@ -366,7 +330,7 @@ class AutoSearch:
         self.judge.strict = True
         baseline = self.judge.other_verdict(self.candidates)
         if baseline is not None:
-            self._refuse(baseline)
+            refuse_baseline(baseline, self.settings)
         self.journal.record("differ", None, sorted(kept))
         return self.judge.other_verdict(kept) or verdict
 
