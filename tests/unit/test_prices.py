@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from topsideas.prices import Boundary, Items, Prices
 
+quick = settings(deadline=None, max_examples=40)
 OPS = range(6)
 NONE: Items = frozenset()
 # In quarters, so that sums are exact; 77 is an op that is no candidate.
@@ -31,7 +32,7 @@ def _casts_due(boundary: Boundary, kept: Items) -> int:
     return int(want_wide if stored_low else want_low)
 
 
-@settings(max_examples=40)
+@quick
 @given(PRICES, PLANS)
 def test_the_cost_is_that_of_the_ops_and_of_the_casts(prices: Prices, kept: Items) -> None:
     own = sum(prices.own[op] for op in kept - {77})
@@ -39,13 +40,13 @@ def test_the_cost_is_that_of_the_ops_and_of_the_casts(prices: Prices, kept: Item
     assert prices.cost(kept) == own + casts
 
 
-@settings(max_examples=40)
+@quick
 @given(PRICES, PLANS)
 def test_casts_are_counted(prices: Prices, kept: Items) -> None:
     assert prices.casts(kept) == sum(_casts_due(b, kept) for b in prices.boundaries)
 
 
-@settings(max_examples=40)
+@quick
 @given(PRICES, PLANS)
 def test_shares_are_those_of_the_kept_ops_and_add_up_to_the_cost(
     prices: Prices, kept: Items
@@ -56,14 +57,14 @@ def test_shares_are_those_of_the_kept_ops_and_add_up_to_the_cost(
     assert shares.get(77, 0.0) == 0.0
 
 
-@settings(max_examples=40)
+@quick
 @given(PRICES)
 def test_the_plan_that_keeps_nothing_is_what_is_compared_with(prices: Prices) -> None:
     assert prices.cost(NONE) == 0
     assert prices.shares(NONE) == {}
 
 
-@settings(max_examples=40)
+@quick
 @given(PRICES, st.integers(0, 9).map(lambda n: n / 4), PLANS)
 def test_a_dearer_op_makes_dearer_the_plans_that_keep_it_and_no_others(
     prices: Prices, more: float, kept: Items
@@ -72,7 +73,7 @@ def test_a_dearer_op_makes_dearer_the_plans_that_keep_it_and_no_others(
     assert dearer.cost(kept) - prices.cost(kept) == (more if 0 in kept else 0)
 
 
-@settings(max_examples=40)
+@quick
 @given(st.frozensets(st.integers(0, 99)), st.frozensets(st.integers(0, 99)))
 def test_uniform_prices_count_the_ops(items: Items, kept: Items) -> None:
     prices = Prices.uniform(items)

@@ -9,8 +9,10 @@ from pricing import choices, prices, supersets
 from topsideas.prices import Boundary, Prices
 from topsideas.search.closure import Closure
 
+quick = settings(deadline=None, max_examples=40)
 
-@settings(max_examples=40)
+
+@quick
 @given(prices(), st.data())
 def test_a_closure_is_the_cheapest_superset_and_of_equals_the_smallest(
     of: Prices, data: st.DataObject
@@ -24,7 +26,7 @@ def test_a_closure_is_the_cheapest_superset_and_of_equals_the_smallest(
     assert all(found <= s for s in ties)
 
 
-@settings(max_examples=40)
+@quick
 @given(prices(), st.data())
 def test_closures_are_closed_and_in_order(of: Prices, data: st.DataObject) -> None:
     larger = data.draw(choices(of))
