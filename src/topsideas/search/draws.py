@@ -68,7 +68,8 @@ class MarginFit:
         if not len(x):
             return np.zeros(len(self._log))
         dx, dy = x - x.mean(), y - y.mean()
-        slope = (dx @ dy + self._SLOPE) / (dx @ dx + self._SLOPE)
+        # Never downhill: a smaller set is no likelier to pass, whatever a few margins suggest.
+        slope = max(0.0, (dx @ dy + self._SLOPE) / (dx @ dx + self._SLOPE))
         rest = dy - slope * dx
         deviation = math.sqrt((rest @ rest + 2 * self._DEVIATION**2) / (len(x) + 2))
         expected = y.mean() + slope * (self._log - x.mean())
