@@ -166,11 +166,12 @@ class Ranking:
         return self._ordered()
 
     def _complete(self) -> bool:
-        """Measure all ops that are not known by themselves, if that fits what may be spent."""
-        singles = [(op,) for g in self._groups if not g.exact for op in g.ops]
+        """Measure all ops of the groups that matter, if that fits what may be spent."""
+        loud = self._loud()
+        singles = [(op,) for g in loud for op in g.ops]
         if not singles or self._spent + self._price(singles) > self._effort():
             return False
-        self._groups = [g for g in self._groups if g.exact] + self._measure(singles)
+        self._groups = [g for g in self._groups if g not in loud] + self._measure(singles)
         return True
 
     def _ordered(self) -> list[int]:
@@ -196,7 +197,7 @@ class Ranking:
         A group is halved, and of the halves one is measured. An op whose effect is only known as
         what its neighbours leave of their group's is measured itself.
         """
-        chosen = self._loudest()
+        chosen = self._loud()[:_SPLITS]
         first = [g.ops[: max(1, len(g.ops) // 2)] for g in chosen]
         halves = self._measure(first)
         pairs = zip(chosen, halves, strict=True)
@@ -204,8 +205,8 @@ class Ranking:
         self._groups = [g for g in self._groups if g not in chosen] + halves + rest
         return bool(chosen)
 
-    def _loudest(self) -> list[_Group]:
-        """The groups that add most to the worst probes, of those that are not known exactly.
+    def _loud(self) -> list[_Group]:
+        """The groups that are not known exactly, those first that add most to the worst probes.
 
         Those that may all run low together are left alone.
         """
@@ -215,7 +216,7 @@ class Ranking:
         open_ = sorted((g for g in self._groups if not g.exact), key=lambda g: loudness[g])
         together = np.cumsum([loudness[g] for g in open_])
         first = int(np.searchsorted(together, _QUIET * allowed, side="right"))
-        return open_[first:][::-1][:_SPLITS]
+        return open_[first:][::-1]
 
     def _measure(self, sets: Sequence[tuple[int, ...]]) -> list[_Group]:
         self._spent += self._price(sets)
