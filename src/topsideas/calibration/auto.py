@@ -120,6 +120,7 @@ class AutoSearch:
             hint=self.judge.expect,
             objective=self.settings.objective,
             cost=lambda items: self._prices.cost(items),
+            bound=self.settings.bound,
         )
         self._must = self.settings.must_keep & self.candidates
         self._over: frozenset[int] = frozenset()

@@ -48,6 +48,7 @@ class MarginFit:
     Args:
         errors: Predicted errors of the sets that keep the first 0, 1, 2, … items of a ranking, in
             any unit.
+        bound: The largest margin that passes.
     """
 
     # The latest sets count: those near the answer. Slope 1 weighs as much as a variance of this
@@ -56,14 +57,15 @@ class MarginFit:
     # Logarithms of margins beyond this say no more than that it is far.
     _FAR = 3.0
 
-    def __init__(self, errors: Sequence[float]) -> None:
+    def __init__(self, errors: Sequence[float], bound: float = 1.0) -> None:
+        self._bound = bound
         self._log = np.log(np.clip(np.asarray(errors, float), 1e-12, 1e12))
         self._seen: list[tuple[float, float]] = []
 
     def see(self, length: int, verdict: Verdict) -> None:
         """Take a verdict on a set of ``length`` items into account."""
         if verdict.margin is not None and verdict.margin > 0:
-            log = min(math.log(verdict.margin), self._FAR)
+            log = min(math.log(verdict.margin / self._bound), self._FAR)
             self._seen.append((float(self._log[length]), max(log, -self._FAR)))
 
     def chances(self) -> np.ndarray:
@@ -93,7 +95,7 @@ def smaller_by_draws(
         errors: See :class:`MarginFit`. Raises BudgetSpent.
     """
     oracle.phase = "draw"
-    fit, rng = MarginFit(errors), random.Random(0)
+    fit, rng = MarginFit(errors, oracle.bound), random.Random(0)
     for question in oracle.ledger:
         if fixed <= question.items and len(question.items - fixed) < len(ranking):
             fit.see(len(question.items - fixed), question.verdict)
