@@ -65,7 +65,8 @@ def deep(folder: Path, ops: int, samples: int = 2) -> list[str]:
     count, planted = ops // 14, _OVERFLOWING + _CANCELLING
     special = {(2 * i + 1) * count // (2 * planted): i for i in range(planted)}
     for block in range(count):
-        a = graph.add("Conv", value, _weight(graph, rng, 3), pads=[1, 1, 1, 1])
+        bias = graph.constant(rng.standard_normal(_CHANNELS, dtype=np.float32))
+        a = graph.add("Conv", value, _weight(graph, rng, 3), bias, pads=[1, 1, 1, 1])
         b = graph.add("Conv", graph.add("Relu", a), _weight(graph, rng, 1))
         gate = graph.add("Mul", graph.add("Sigmoid", b), graph.add("Tanh", a))
         gate = _plant(graph, gate, special.get(block))

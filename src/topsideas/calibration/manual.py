@@ -99,7 +99,7 @@ class StatisticsRun:
     def _sample(self, plan: PrecisionPlan, sample: int) -> SampleStatistics:
         collect = {"CALC": self._calc, "RAW": self._raw, "OFF": self._plain}[self.mode]
         ops, low, fp32 = collect(plan, sample)
-        golden = self.references.golden(sample)
+        golden = self.references.golden(sample, fp32)
         return SampleStatistics(sample, ops, self._outputs(low, fp32, golden))
 
     def _calc(self, plan: PrecisionPlan, sample: int) -> tuple[OpFields, Arrays, Arrays]:
