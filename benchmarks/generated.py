@@ -125,7 +125,11 @@ def _bias(rng: np.random.Generator) -> np.ndarray:
 def _external(name: str, array: np.ndarray, offset: int) -> onnx.TensorProto:
     tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=array.shape)
     tensor.data_location = TensorProto.EXTERNAL
-    for key, value in {"location": "weights.bin", "offset": offset, "length": array.nbytes}.items():
+    for key, value in {
+        "location": "weights.bin",
+        "offset": offset,
+        "length": array.nbytes,
+    }.items():
         tensor.external_data.add(key=key, value=str(value))
     return tensor
 

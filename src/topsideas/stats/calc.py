@@ -56,14 +56,20 @@ class Tally:
     nan: bool = False
 
 
+Known = dict[int, tuple["weakref.ref[np.ndarray]", int]]
+"""By identity, what is out of range; an entry leaves before another array can get its id."""
+
+
 class Census:
     """Counts arrays, each once, however many ops write and read it.
 
     Args:
         thresholds: The bounds.
+        known: Shared with others of the same bounds, so that weights are counted once for all
+            runs; its own if None.
     """
 
-    def __init__(self, thresholds: Thresholds) -> None:
+    def __init__(self, thresholds: Thresholds, known: Known | None = None) -> None:
         self._thresholds = thresholds
         self._fused = fused()
         with np.errstate(over="ignore"):
@@ -71,8 +77,7 @@ class Census:
             self._bounds = np.array([thresholds.le, thresholds.ge, thresholds.limit], np.float32)
         self._magnitude = np.empty(_BLOCK, np.float32)
         self._flags = np.empty(_BLOCK, np.bool_)
-        # By identity; an entry leaves with its array, before another can get the same id.
-        self._beyond: dict[int, tuple[weakref.ref[np.ndarray], int]] = {}
+        self._beyond: Known = {} if known is None else known
 
     def tally(self, array: np.ndarray) -> Tally:
         """Count an array against all bounds. Elements that are no numbers are only counted."""
