@@ -61,8 +61,10 @@ def calc(
         rows = zip(counts[record.id], record.outputs, computed, strict=True)
         for count, stored, unrounded in rows:
             tally = census.tally(_array(stored))
-            same = unrounded is stored
-            count.add(tally, tally.beyond if same else _beyond(census, unrounded))
+            if unrounded is stored:
+                count.add(tally, tally.beyond)
+            else:  # what is beyond the limit is stored at it, or as infinity
+                count.add(tally, _beyond(census, unrounded) if tally.reach else 0)
         if low and record.raw:
             _count_inputs(clipped[record.id], record, census)
     ops: OpFields = {
