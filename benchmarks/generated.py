@@ -94,7 +94,7 @@ def heavy(folder: Path, size: int, samples: int = 1) -> list[str]:
             np.roll(block, 101 * layer, axis=0).tofile(file)
             value = graph.add("MatMul", value, f"weight_{layer}")
             value = graph.add("Add", value, graph.constant(_bias(rng)))
-            value = _plant(graph, graph.add("Tanh", value), 0 if layer == layers // 2 else None)
+            value = _plant(graph, graph.add("Tanh", value), 0 if layer == layers - 2 else None)
     onnx.save(graph.model([_ROWS, _WIDTH], value, 2), folder / "model.onnx")
     _samples(folder, rng, [_ROWS, _WIDTH], samples)
     return graph.planted

@@ -124,7 +124,7 @@ def _may_exceed(low: np.ndarray, fp32: np.ndarray, rtol: np.float32, atol: np.fl
     for i in range(low.size):
         allowed = atol + rtol * abs(fp32[i])
         near += none if (abs(low[i] - fp32[i]) < allowed) & (allowed < _MOST) else one
-    return near
+    return float(near)
 
 
 @njit(nogil=True, cache=True)

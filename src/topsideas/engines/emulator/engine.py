@@ -40,6 +40,8 @@ from topsideas.precision import Accumulation, Numerics, Subnormals
 _LISTED_BYTES = 1024
 # A file takes three times its weights while it is written; beyond this they get their own.
 _INLINE_BYTES = 1 << 28
+# Plans for a single use that stay open.
+_ONCE = 2
 
 
 class EmulatorEngine:
@@ -80,6 +82,7 @@ class EmulatorEngine:
         self._compiler = self._new_compiler()
         self._building = Lock()
         self._built: Executor | None = None
+        self._once: dict[frozenset[int], Runnable] = {}
         self._passes = 0
 
     @property
@@ -99,6 +102,20 @@ class EmulatorEngine:
     def spare_compiler(self, *, fused: bool) -> Compiler:
         """Another compiler; where memory is tight, only one at a time has sessions open."""
         return self._new_compiler(fused=fused)
+
+    def opened_once(self, executable: EmulatorExecutable) -> Runnable:
+        """What runs a plan for a single use.
+
+        All low and all kept are asked for twice by every search, with the other one in between:
+        where memory is not tight these two stay open.
+        """
+        known = self._once.get(executable.low)
+        if known is not None:
+            return known
+        opened = open_plan(executable._stamped(), self.spare_compiler, fused=False)
+        if not self._shares.tight:
+            self._once = dict([*self._once.items(), (executable.low, opened)][-_ONCE:])
+        return opened
 
     def _new_compiler(self, *, fused: bool = False) -> Compiler:
         model, limit = self._model.graph_model, self._shares.sessions
@@ -187,8 +204,7 @@ class EmulatorExecutable:
 
     def once(self) -> Runnable:
         """The plan for a single use: bit-equal to :meth:`run`, nothing is remembered."""
-        opened = open_plan(self._stamped(), self.engine.spare_compiler, fused=False)
-        return _Counted(opened, self.engine)
+        return _Counted(self.engine.opened_once(self), self.engine)
 
     def freeze(self) -> WholeModel:
         """The plan as one session whose outputs equal those of :meth:`run` bit for bit."""

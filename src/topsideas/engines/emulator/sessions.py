@@ -19,6 +19,7 @@ from topsideas.engines.emulator.pieces import Piece, Pieces
 from topsideas.engines.emulator.steps import Step
 from topsideas.engines.emulator.store import Tensor
 from topsideas.graph.excerpt import Cutter, Excerpt
+from topsideas.graph.mapped import is_mapped
 from topsideas.graph.schemas import Slots
 from topsideas.precision import Numerics
 
@@ -66,6 +67,7 @@ class Runner:
         what: How error messages call the piece.
         weights: Kept alive if the session refers to them.
         constants: What the ops read and would round, as far as it is known before the run.
+        mapped: Those of them whose pages can be given back once they were looked at.
         shown: Where the record of each op is, among inputs, results and constants laid end to end.
         kept: Values that are needed after the piece, and where they are.
         rounded: The values that are rounded.
@@ -76,6 +78,7 @@ class Runner:
     what: str
     weights: dict[str, np.ndarray]
     constants: tuple[np.ndarray, ...]
+    mapped: tuple[np.ndarray, ...]
     shown: tuple[Shown, ...]
     kept: tuple[tuple[ir.Value, int], ...]
     rounded: tuple[ir.Value, ...]
@@ -175,6 +178,7 @@ class Sessions:
             what=_what(piece),
             weights={} if runtime.copies_weights() else excerpt.weights,
             constants=tuple(constants.values()),
+            mapped=tuple(filter(is_mapped, constants.values())),
             shown=tuple(_shown(step, at, raw, low) for step in piece.steps),
             kept=tuple((v, at[v]) for v in piece.kept),
             rounded=excerpt.raw,

@@ -87,7 +87,7 @@ class Tracer:
         records = [shown.record(tensors) for shown in runner.shown]
         self._watch(piece, records)
         yield from records
-        for array in runner.constants:
+        for array in runner.mapped:
             give_back(array)
 
     def _try(self, piece: Piece, inputs: list[Tensor]) -> tuple[Runner, list[Tensor]] | None:
