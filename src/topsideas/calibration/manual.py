@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ from topsideas.calibration.references import References
 from topsideas.calibration.statistics import FP32, LOW, OpFields, RunStatistics, calc, raw
 from topsideas.engines.base import Engine, Trace
 from topsideas.plan import PrecisionPlan
-from topsideas.stats.calc import Thresholds
+from topsideas.stats.calc import Known, Thresholds
 from topsideas.stats.criteria import Comparison, Criterion, compare
 
 Arrays = dict[str, Any]
@@ -76,6 +76,7 @@ class StatisticsRun:
     arrays: ArrayStore
     progress: Progress
     threads: int = 1
+    _counted: Known = field(default_factory=dict)
 
     def run(self, plan: PrecisionPlan) -> list[SampleStatistics]:
         """Statistics of every sample. Raises EngineError."""
@@ -99,18 +100,18 @@ class StatisticsRun:
     def _sample(self, plan: PrecisionPlan, sample: int) -> SampleStatistics:
         collect = {"CALC": self._calc, "RAW": self._raw, "OFF": self._plain}[self.mode]
         ops, low, fp32 = collect(plan, sample)
-        golden = self.references.golden(sample)
+        golden = self.references.golden(sample, fp32)
         return SampleStatistics(sample, ops, self._outputs(low, fp32, golden))
 
     def _calc(self, plan: PrecisionPlan, sample: int) -> tuple[OpFields, Arrays, Arrays]:
         limits = [self.thresholds.le, self.thresholds.ge]
         fp32 = self._known_run(
             ["calc", FP32, sample, *limits],
-            lambda: calc(self._trace(self._fp32, sample), FP32, self.thresholds),
+            lambda: calc(self._trace(self._fp32, sample), FP32, self.thresholds, self._counted),
         )
         low = self._known_run(
             ["calc", plan.ids, sample, *limits],
-            lambda: calc(self._trace(plan, sample), LOW, self.thresholds),
+            lambda: calc(self._trace(plan, sample), LOW, self.thresholds, self._counted),
         )
         return _merged(low.ops, fp32.ops), low.outputs, fp32.outputs
 

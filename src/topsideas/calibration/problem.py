@@ -15,7 +15,7 @@ from topsideas.calibration.pricing import prices_of
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.references import References, SampleSource
 from topsideas.calibration.settings import Settings
-from topsideas.engines.base import Engine
+from topsideas.engines.base import Engine, Once, Runnable
 from topsideas.engines.options import EngineOptions
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
@@ -139,8 +139,9 @@ def make_problem(
         digests: What :func:`read_samples` returned for ``sources``.
     """
 
-    def fp32(inputs: dict[str, Any]) -> dict[str, Any]:
-        return engine.compile(PrecisionPlan(model.candidates)).run(inputs)
+    def fp32() -> Runnable:
+        executable = engine.compile(PrecisionPlan(model.candidates))
+        return executable.once() if isinstance(executable, Once) else executable
 
     about = {
         "model": model.digest,

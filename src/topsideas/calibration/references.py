@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 
+from topsideas.engines.base import Runnable
 from topsideas.errors import SampleError
 from topsideas.samples.sample import Sample
 
@@ -35,15 +37,16 @@ class References:
 
     Args:
         sources: The samples.
-        fp32: Computes the outputs of the model in fp32.
+        fp32: Opens what runs the model in fp32.
     """
 
-    def __init__(self, sources: Sequence[SampleSource], fp32: Callable[[Arrays], Arrays]) -> None:
+    def __init__(self, sources: Sequence[SampleSource], fp32: Callable[[], Runnable]) -> None:
         self._sources = {source.id: source for source in sources}
         self._fp32 = fp32
         self._cache: OrderedDict[int, Sample] = OrderedDict()
         self._computed: dict[int, Arrays] = {}
         self._bytes = 0
+        self._computing = Lock()
 
     @property
     def ids(self) -> list[int]:
@@ -73,16 +76,33 @@ class References:
         """Whether the golden outputs came with the sample."""
         return self.sample(sample).golden is not None
 
-    def golden(self, sample: int) -> Arrays:
-        """The golden outputs by name, in the model's order. Raises SampleError."""
+    def golden(self, sample: int, fp32: Arrays | None = None) -> Arrays:
+        """The golden outputs by name, in the model's order. Raises SampleError.
+
+        Args:
+            sample: The sample's id.
+            fp32: The outputs of a fp32 run of it, if there was one: it need not run again.
+        """
         given = self.sample(sample).golden
         if given is not None:
             return given
-        if sample not in self._computed:
-            outputs = self._fp32(self.inputs(sample))
-            _refuse_nan(sample, outputs)
-            self._computed[sample] = outputs
+        if fp32 is not None:
+            self._keep(sample, fp32)
+        with self._computing:
+            if sample not in self._computed:
+                self._compute()
         return self._computed[sample]
+
+    def _compute(self) -> None:
+        """Run every sample that has no golden outputs; what runs them is open only meanwhile."""
+        runner = self._fp32()
+        for sample in self.ids:
+            if sample not in self._computed and not self.is_given(sample):
+                self._keep(sample, runner.run(self.inputs(sample)))
+
+    def _keep(self, sample: int, outputs: Arrays) -> None:
+        _refuse_nan(sample, outputs)
+        self._computed[sample] = outputs
 
 
 def _refuse_nan(sample: int, outputs: Arrays) -> None:
