@@ -59,7 +59,9 @@ def calc(trace: Trace, prefix: str, thresholds: Thresholds) -> RunStatistics:
         for count, stored, unrounded in rows:
             tally = census.tally(_array(stored))
             same = unrounded is stored
-            count.add(tally, tally.beyond if same else _beyond(census, unrounded))
+            past = _at_the_end(stored, thresholds) if low and record.stored_low else None
+            computed_past = tally.beyond if same else _beyond(census, unrounded)
+            count.add(tally, computed_past if past is None else past)
         if low and record.raw:
             _count_inputs(clipped[record.id], record, census)
     ops: OpFields = {
@@ -68,6 +70,12 @@ def calc(trace: Trace, prefix: str, thresholds: Thresholds) -> RunStatistics:
     for op, (beyond_limit, elements) in clipped.items():
         ops[op][f"{prefix}_input_clip_ratio"] = beyond_limit / elements if elements else None
     return RunStatistics(ops, trace.outputs)
+
+
+def _at_the_end(stored: Any, thresholds: Thresholds) -> int:
+    """Elements that an engine clipped, as far as what it stored tells: infinite or the largest."""
+    array = _array(stored)
+    return int(np.count_nonzero(np.abs(array) >= thresholds.limit)) if array.dtype.kind == "f" else 0
 
 
 def _beyond(census: Census, array: np.ndarray | None) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from topsideas.graph.ops import Op
 from topsideas.plan import PrecisionPlan
 
 Arrays = Mapping[str, np.ndarray]
@@ -25,12 +26,15 @@ class OpRecord:
             Empty for ops that do not run low.
         slot_inputs: For a candidate op, the inputs that it rounds when it runs low, as they were
             stored.
+        stored_low: Whether the outputs were stored in the low format by an engine that does not
+            show them unrounded: then what is at the end of the format's range was clipped.
     """
 
     id: int
     outputs: tuple[Any, ...]
     raw: tuple[np.ndarray | None, ...] = ()
     slot_inputs: tuple[Any, ...] = ()
+    stored_low: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,53 @@ class Identity:
             "evidence": self.evidence,
             **self.options,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an opened engine can do.
+
+    Attributes:
+        traces: Whether its executables can be traced.
+        exact_trace: Whether a traced run gives the outputs of :meth:`Executable.run` bit for bit.
+            Where tensors become outputs to be seen, a compiler fuses less, and it may not.
+        bodies: Whether ops inside If, Loop and Scan are traced too.
+        dynamic: Whether one executable runs on several input shapes.
+        dear: Whether one build costs more than a search on the emulator.
+        rounds_as_defined: Whether single low ops equal the emulator's definition bit for bit.
+        readable: Whether the executable tells in which precision each op really ran.
+    """
+
+    traces: bool = True
+    exact_trace: bool = True
+    bodies: bool = True
+    dynamic: bool = True
+    dear: bool = False
+    rounds_as_defined: bool = True
+    readable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What an engine is on this machine, found without a model.
+
+    Attributes:
+        version: Of what computes; empty if it cannot be imported.
+        device: What it computes on.
+        evidence: ``emulated`` or ``measured``.
+        low: For each low format, why it is no evidence here; empty text where it is.
+        remedy: What to do where it cannot run at all; empty where it can.
+    """
+
+    version: str = ""
+    device: str = ""
+    evidence: str = "measured"
+    low: Mapping[str, str] = field(default_factory=dict)
+    remedy: str = ""
+
+    def refusal(self, precision: str) -> str:
+        """Why low ops of this format are no evidence here; empty where they are."""
+        return self.remedy or self.low.get(precision, f"it does not know {precision}")
 
 
 class Trace(Protocol):
@@ -120,6 +171,45 @@ class Once(Protocol):
 
 
 @runtime_checkable
+class Readback(Protocol):
+    """An executable that tells what the engine really did."""
+
+    def differing(self) -> Mapping[int, str]:
+        """Ops that ran in another precision than the plan's, each with what it ran in."""
+        ...
+
+
+@runtime_checkable
+class OwnStatistics(Protocol):
+    """An executable whose engine counts by itself what CALC reports."""
+
+    def statistics(self, feeds: Arrays) -> tuple[Mapping[int, Mapping[str, Any]], dict[str, Any]]:
+        """By op id ``{"outputs": [fields…]}`` without a prefix, and the model's outputs.
+
+        Raises EngineError.
+        """
+        ...
+
+
+@runtime_checkable
+class OwnOps(Protocol):
+    """An engine that numbers the ops of its own compiled graph, which plans are then made of."""
+
+    def ops(self) -> tuple[Op, ...]:
+        """Its ops, in id order. Raises EngineError."""
+        ...
+
+
+@runtime_checkable
+class Latency(Protocol):
+    """An executable that measures its own latency."""
+
+    def latency(self, feeds: Arrays, repeats: int) -> float:
+        """Median seconds of one run over ``repeats`` runs. Raises EngineError."""
+        ...
+
+
+@runtime_checkable
 class Blocks(Protocol):
     """An engine that runs a model in blocks, each again only if something before it changed."""
 
@@ -148,6 +238,14 @@ class Engine(Protocol):
         """Who computes, for reports and cache keys."""
         ...
 
+    def capabilities(self) -> Capabilities:
+        """What can be asked of it."""
+        ...
+
     def compile(self, plan: PrecisionPlan) -> Executable:
         """Compile the model; every candidate op outside the plan runs low. Raises EngineError."""
+        ...
+
+    def load(self, path: Path) -> Runnable:
+        """Open what :meth:`Executable.save` wrote. Raises EngineError."""
         ...
