@@ -174,8 +174,11 @@ class Once(Protocol):
 class Readback(Protocol):
     """An executable that tells what the engine really did."""
 
-    def differing(self) -> Mapping[int, str]:
-        """Ops that ran in another precision than the plan's, each with what it ran in."""
+    def differing(self, feeds: Arrays) -> Mapping[int, str]:
+        """Ops that run in another precision than the plan's on a sample, each with which.
+
+        Raises EngineError.
+        """
         ...
 
 

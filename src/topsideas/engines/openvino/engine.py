@@ -183,8 +183,8 @@ class OpenVinoExecutable:
         """The build that shows every tensor. Raises EngineError."""
         return self.engine.build(self.plan, traced=True)
 
-    def differing(self) -> Mapping[int, str]:
-        """Ops that ran in another precision than the plan's, each with what it ran in."""
+    def differing(self, feeds: Arrays) -> Mapping[int, str]:
+        """Ops that run in another precision than the plan's, each with which; on any sample."""
         return differing_ops(self.built.compiled, self.built.typed, self.engine.model)
 
     def save(self, path: Path) -> None:
