@@ -186,10 +186,12 @@ class Readback(Protocol):
 class OwnStatistics(Protocol):
     """An executable whose engine counts by itself what CALC reports."""
 
-    def statistics(self, feeds: Arrays) -> tuple[Mapping[int, Mapping[str, Any]], dict[str, Any]]:
+    def statistics(
+        self, feeds: Arrays
+    ) -> tuple[Mapping[int, Mapping[str, Any]], dict[str, Any]] | None:
         """By op id ``{"outputs": [fields…]}`` without a prefix, and the model's outputs.
 
-        Raises EngineError.
+        None where it does not count after all. Raises EngineError.
         """
         ...
 
@@ -200,6 +202,15 @@ class OwnOps(Protocol):
 
     def ops(self) -> tuple[Op, ...]:
         """Its ops, in id order. Raises EngineError."""
+        ...
+
+
+@runtime_checkable
+class Finalizes(Protocol):
+    """An engine that builds for deployment in another way than for comparisons."""
+
+    def finalize(self, plan: PrecisionPlan) -> Executable:
+        """An executable of ``plan`` without what makes builds comparable op by op."""
         ...
 
 
@@ -252,3 +263,8 @@ class Engine(Protocol):
     def load(self, path: Path) -> Runnable:
         """Open what :meth:`Executable.save` wrote. Raises EngineError."""
         ...
+
+
+def finalized(engine: Engine, plan: PrecisionPlan) -> Executable:
+    """The executable to deploy. Raises EngineError."""
+    return engine.finalize(plan) if isinstance(engine, Finalizes) else engine.compile(plan)

@@ -114,9 +114,10 @@ def open_engine(name: str, model: Model, options: EngineOptions) -> Engine:
         EngineError: It cannot be imported or refuses the model or an option.
     """
     if options.isolation is not None or ENGINES[name].isolated:
-        from topsideas.engines.isolated import IsolatedEngine
+        from topsideas.engines.isolated.engine import IsolatedEngine
 
-        return IsolatedEngine(name, model, options)
+        entry = ENGINES[name]
+        return IsolatedEngine(name, model, options, entry.target, entry.remedy)
     return open_here(name, model, options)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from topsideas.engines.base import Arrays, OpRecord
+from topsideas.engines.workplace import Folder
 from topsideas.graph.constants import constant
 from topsideas.graph.conversion import Converter
 from topsideas.graph.conversion_files import write_model
@@ -30,6 +31,7 @@ class TypedModel:
     """A mixed-precision model in a file.
 
     Attributes:
+        folder: Where it is; the files last as long as this model is referred to.
         path: The file; large weights lie beside it.
         low: Ids of the ops that are low in it. Ops that the low format has no variant of are not.
         producers: For each name of a model output, the op that computes it.
@@ -38,6 +40,7 @@ class TypedModel:
         warnings: What the converter had to say.
     """
 
+    folder: Folder
     path: Path
     low: frozenset[int]
     producers: Mapping[str, int]
@@ -63,12 +66,11 @@ class TypedModels:
         self._converter = Converter(model, numerics)
         self._converting = Lock()
 
-    def write(self, plan: PrecisionPlan, path: Path, *, traced: bool = False) -> TypedModel:
-        """Write the model of a plan.
+    def write(self, plan: PrecisionPlan, *, traced: bool = False) -> TypedModel:
+        """Write the model of a plan into a temporary folder.
 
         Args:
             plan: The ops in fp32.
-            path: The file.
             traced: Whether every top-level op's outputs become outputs of the model as well.
 
         Raises:
@@ -83,9 +85,11 @@ class TypedModels:
             node.name = f"{_NAME}{op_id(node)}"
         producers = {str(v.name): op_id(n) for n in nodes for v in n.outputs if v.name}
         shown = _show(copy) if traced else {}
+        folder = Folder()
+        path = folder.path / "model.onnx"
         write_model(copy, path)
         low = frozenset(op_id(n) for n in nodes if _is_low(n)) & plan.low(self._model.candidates)
-        return TypedModel(path, low, producers, shown, conversion.warnings)
+        return TypedModel(folder, path, low, producers, shown, conversion.warnings)
 
 
 def _is_low(node: ir.Node) -> bool:

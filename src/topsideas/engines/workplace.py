@@ -1,21 +1,20 @@
-"""A temporary folder that lasts as long as the engine that writes there."""
+"""Temporary folders that last as long as what needs their files."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from itertools import count
+import weakref
 from pathlib import Path
 
 
-class Workplace:
-    """Hands out paths of files that are gone when the engine is."""
+class Folder:
+    """A folder that is gone when nobody refers to it any more.
+
+    Attributes:
+        path: Where it is.
+    """
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="topsideas-")
-        self._numbers = count()
-
-    def path(self, suffix: str) -> Path:
-        """A path that no one has got before, in a folder of its own."""
-        folder = Path(self._folder.name) / str(next(self._numbers))
-        folder.mkdir()
-        return folder / f"model{suffix}"
+        self.path = Path(tempfile.mkdtemp(prefix="topsideas-"))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)

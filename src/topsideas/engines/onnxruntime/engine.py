@@ -27,9 +27,10 @@ from topsideas.engines.onnxruntime.providers import (
     check_numerics,
     chosen_provider,
 )
+from topsideas.engines.lazily import Lazily
 from topsideas.engines.options import EngineOptions
 from topsideas.engines.typed import TypedModel, TypedModels, records
-from topsideas.engines.workplace import Workplace
+from topsideas.engines.workplace import Folder
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
@@ -52,7 +53,6 @@ class OnnxRuntimeEngine:
         self.chosen = chosen
         self._numerics = numerics
         self._typed = TypedModels(model, numerics)
-        self.workplace = Workplace()
 
     def identity(self) -> Identity:
         """This ONNX Runtime on the provider, with its options."""
@@ -77,11 +77,16 @@ class OnnxRuntimeEngine:
         """
         if plan.low(self.model.candidates) and self.chosen.refusal:
             raise EngineError(self.chosen.refusal)
-        return OnnxRuntimeExecutable(self, plan, self.build(plan, traced=False))
+        return self._executable(plan)
+
+    def _executable(self, plan: PrecisionPlan) -> OnnxRuntimeExecutable:
+        """It is built when it is first used, so that a build that fails is a verdict."""
+        built = Lazily(lambda: self.build(plan, traced=False))
+        return OnnxRuntimeExecutable(self, plan, built)
 
     def build(self, plan: PrecisionPlan, *, traced: bool) -> Built:
         """Convert and open a session. Raises EngineError."""
-        typed = self._typed.write(plan, self.workplace.path(".onnx"), traced=traced)
+        typed = self._typed.write(plan, traced=traced)
         return Built(typed, self.session(typed.path))
 
     def session(self, path: Path, profile: Path | None = None) -> ort.InferenceSession:
@@ -188,16 +193,20 @@ class OnnxRuntimeExecutable:
 
     engine: OnnxRuntimeEngine
     plan: PrecisionPlan
-    built: Built
+    build: Lazily[Built]
 
     @cached_property
     def _runner(self) -> Opened:
-        return Opened(self.engine.model, self.built.session)
+        return Opened(self.engine.model, self.build().session)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the converter had to say."""
-        return self.built.typed.warnings
+        return self.build().typed.warnings
+
+    def prepare(self) -> None:
+        """Build now. Raises EngineError."""
+        self.build()
 
     def run(self, feeds: Arrays) -> dict[str, Any]:
         """The outputs by name. Raises EngineError."""
@@ -218,31 +227,30 @@ class OnnxRuntimeExecutable:
 
     def placed(self, feeds: Arrays) -> list[Placed]:
         """What ran where, by a profiled run. Raises EngineError."""
-        session = self.engine.session(
-            self.built.typed.path, self.engine.workplace.path("").parent / "profile"
-        )
+        folder = Folder()
+        session = self.engine.session(self.build().typed.path, folder.path / "profile")
         Opened(self.engine.model, session).run(feeds)
         file = Path(session.end_profiling())
         events = json.loads(file.read_text(encoding="utf-8"))
-        return placed_nodes(events, self.built.typed)
+        return placed_nodes(events, self.build().typed)
 
     def differing(self, feeds: Arrays) -> Mapping[int, str]:
         """Low ops that a run leaves to the CPU provider, which computes them in fp32."""
         if self.engine.chosen.name == CPU:
             return {}
         left = {op for node in self.placed(feeds) if node.provider == CPU for op in node.ops}
-        return dict.fromkeys(sorted(left & self.built.typed.low), "fp32 on the CPU provider")
+        return dict.fromkeys(sorted(left & self.build().typed.low), "fp32 on the CPU provider")
 
     def save(self, path: Path) -> None:
         """Write the typed model; weights above 1.5 GB lie beside it."""
-        copyfile(self.built.typed.path, path)
-        weights = Path(f"{self.built.typed.path}.data")
+        copyfile(self.build().typed.path, path)
+        weights = Path(f"{self.build().typed.path}.data")
         if weights.is_file():
             copyfile(weights, path.parent / weights.name)
 
     def dump(self, path: Path) -> None:
         """Write a line per op: its kind and the precision that the typed model gives it."""
-        low, name = self.built.typed.low, self.engine.identity().options["precision"]
+        low, name = self.build().typed.low, self.engine.identity().options["precision"]
         lines = [f"# {_WHO} on {self.engine.chosen.name}", "# op kind precision"]
         lines += [
             f"{op.id} {op.type} {name if op.id in low else 'fp32' if op.candidate else '-'}"

@@ -30,9 +30,10 @@ from topsideas.engines.openvino.runtime import (
     target_of,
     version,
 )
+from topsideas.engines.lazily import Lazily
 from topsideas.engines.options import EngineOptions
 from topsideas.engines.typed import TypedModel, TypedModels, records
-from topsideas.engines.workplace import Workplace
+from topsideas.engines.workplace import Folder
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
@@ -55,7 +56,6 @@ class OpenVinoEngine:
         self.target = target
         self._numerics = numerics
         self._typed = TypedModels(model, numerics)
-        self._workplace = Workplace()
         self._refusal = target.refusal(numerics.precision.name)
 
     def identity(self) -> Identity:
@@ -81,27 +81,32 @@ class OpenVinoEngine:
 
     def compile_unchecked(self, plan: PrecisionPlan) -> OpenVinoExecutable:
         """An executable whose low ops may run in fp32: no evidence, but its listing says so."""
-        return OpenVinoExecutable(self, plan, self.build(plan, traced=False))
+        return self._executable(plan)
+
+    def _executable(self, plan: PrecisionPlan) -> OpenVinoExecutable:
+        """It is built when it is first used, so that a build that fails is a verdict."""
+        built = Lazily(lambda: self.build(plan, traced=False))
+        return OpenVinoExecutable(self, plan, built)
 
     def build(self, plan: PrecisionPlan, *, traced: bool) -> Built:
         """Convert and compile. Raises EngineError."""
-        typed = self._typed.write(plan, self._workplace.path(".onnx"), traced=traced)
+        typed = self._typed.write(plan, traced=traced)
         return Built(typed, compile_file(str(typed.path), self.target))
 
     def load(self, path: Path) -> LoadedModel:
         """Open what :meth:`OpenVinoExecutable.save` wrote. Raises EngineError."""
-        folder = self._workplace.path("").parent
+        folder = Folder()
         if not path.is_file():
             raise EngineError(f"{path}: no such executable")
         try:
             with zipfile.ZipFile(path) as archive:
                 for name in (_XML, _BIN):
-                    (folder / name).write_bytes(archive.read(name))
+                    (folder.path / name).write_bytes(archive.read(name))
         except (zipfile.BadZipFile, KeyError) as error:
             raise EngineError(
                 f"{path}: no executable of openvino ({error}); expected a zip of {_XML} and {_BIN}"
             ) from error
-        return LoadedModel(self.model, compile_file(str(folder / _XML), self.target))
+        return LoadedModel(self.model, compile_file(str(folder.path / _XML), self.target), folder)
 
 
 @dataclass(frozen=True)
@@ -119,10 +124,12 @@ class LoadedModel:
     Attributes:
         model: The user's model.
         compiled: What OpenVINO compiled.
+        folder: Its files, which may be mapped.
     """
 
     model: Model
     compiled: ov.CompiledModel
+    folder: Folder | None = None
     _turn: Lock = field(default_factory=Lock)
 
     def run(self, feeds: Arrays) -> dict[str, Any]:
@@ -155,16 +162,20 @@ class OpenVinoExecutable:
 
     engine: OpenVinoEngine
     plan: PrecisionPlan
-    built: Built
+    build: Lazily[Built]
 
     @cached_property
     def _runner(self) -> LoadedModel:
-        return LoadedModel(self.engine.model, self.built.compiled)
+        return LoadedModel(self.engine.model, self.build().compiled)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What the converter had to say."""
-        return self.built.typed.warnings
+        return self.build().typed.warnings
+
+    def prepare(self) -> None:
+        """Build now. Raises EngineError."""
+        self.build()
 
     def run(self, feeds: Arrays) -> dict[str, Any]:
         """The outputs by name. Raises EngineError."""
@@ -185,21 +196,21 @@ class OpenVinoExecutable:
 
     def differing(self, feeds: Arrays) -> Mapping[int, str]:
         """Ops that run in another precision than the plan's, each with which; on any sample."""
-        return differing_ops(self.built.compiled, self.built.typed, self.engine.model)
+        return differing_ops(self.build().compiled, self.build().typed, self.engine.model)
 
     def save(self, path: Path) -> None:
         """Write the model as OpenVINO IR, zipped: ``model.xml`` and ``model.bin``."""
-        read = core().read_model(str(self.built.typed.path))
-        folder = self.engine._workplace.path("").parent
+        read = core().read_model(str(self.build().typed.path))
+        folder = Folder()
         with mapped(NAME, "writing the IR"):
-            ov.save_model(read, folder / _XML, compress_to_fp16=False)
+            ov.save_model(read, folder.path / _XML, compress_to_fp16=False)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in (_XML, _BIN):
-                archive.write(folder / name, name)
+                archive.write(folder.path / name, name)
 
     def dump(self, path: Path) -> None:
         """Write a line per compiled node: kind, precision, and the ops that it stands for."""
-        path.write_text(listing(self.built.compiled, self.built.typed), encoding="utf-8")
+        path.write_text(listing(self.build().compiled, self.build().typed), encoding="utf-8")
 
 
 class _Trace:
