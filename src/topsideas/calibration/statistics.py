@@ -75,7 +75,9 @@ def calc(trace: Trace, prefix: str, thresholds: Thresholds) -> RunStatistics:
 def _at_the_end(stored: Any, thresholds: Thresholds) -> int:
     """Elements that an engine clipped, as far as what it stored tells: infinite or the largest."""
     array = _array(stored)
-    return int(np.count_nonzero(np.abs(array) >= thresholds.limit)) if array.dtype.kind == "f" else 0
+    return (
+        int(np.count_nonzero(np.abs(array) >= thresholds.limit)) if array.dtype.kind == "f" else 0
+    )
 
 
 def _beyond(census: Census, array: np.ndarray | None) -> int:

@@ -187,11 +187,17 @@ class OwnStatistics(Protocol):
     """An executable whose engine counts by itself what CALC reports."""
 
     def statistics(
-        self, feeds: Arrays
+        self, feeds: Arrays, le: float, ge: float
     ) -> tuple[Mapping[int, Mapping[str, Any]], dict[str, Any]] | None:
         """By op id ``{"outputs": [fields…]}`` without a prefix, and the model's outputs.
 
         None where it does not count after all. Raises EngineError.
+
+        Args:
+            feeds: The inputs.
+            le: Elements of at most this magnitude are counted.
+            ge: Elements of at least this magnitude are counted.
+
         """
         ...
 

@@ -169,11 +169,11 @@ class IsolatedExecutable:
         return found
 
     def statistics(
-        self, feeds: Arrays
+        self, feeds: Arrays, le: float, ge: float
     ) -> tuple[Mapping[int, Mapping[str, Any]], dict[str, Any]] | None:
         """What the engine counted itself; None if it does not count."""
         found: tuple[Mapping[int, Mapping[str, Any]], dict[str, Any]] | None = self._if_able(
-            "statistics", _plain(feeds)
+            "statistics", _plain(feeds), le, ge
         )
         return found
 
@@ -195,9 +195,7 @@ class IsolatedExecutable:
             number = self._made()
             seconds = self._engine.limits.build_seconds  # a trace may need a build of its own
             with self._noting_death():
-                parts = list(
-                    self._engine.child().stream("trace", number, feeds, seconds=seconds)
-                )
+                parts = list(self._engine.child().stream("trace", number, feeds, seconds=seconds))
         yield from parts[:-1]
 
     def _if_able(self, what: str, *arguments: Any) -> Any:

@@ -19,6 +19,7 @@ import onnxruntime as ort
 from topsideas.engines.base import Arrays, Capabilities, Identity, OpRecord, Probe, Trace
 from topsideas.engines.feeds import checked_feeds, in_order
 from topsideas.engines.foreign import mapped
+from topsideas.engines.lazily import Lazily
 from topsideas.engines.onnxruntime.placement import Placed, placed_nodes
 from topsideas.engines.onnxruntime.providers import (
     CPU,
@@ -27,7 +28,6 @@ from topsideas.engines.onnxruntime.providers import (
     check_numerics,
     chosen_provider,
 )
-from topsideas.engines.lazily import Lazily
 from topsideas.engines.options import EngineOptions
 from topsideas.engines.typed import TypedModel, TypedModels, records
 from topsideas.engines.workplace import Folder
@@ -281,7 +281,9 @@ def probe(options: EngineOptions) -> Probe:
         chosen = chosen_provider(options)
     except EngineError as error:
         return Probe(ort.__version__, remedy=str(error))
-    return Probe(ort.__version__, chosen.name, "measured", dict.fromkeys(("fp16", "bf16"), chosen.refusal))
+    return Probe(
+        ort.__version__, chosen.name, "measured", dict.fromkeys(("fp16", "bf16"), chosen.refusal)
+    )
 
 
 def open_onnxruntime(model: Model, options: EngineOptions) -> OnnxRuntimeEngine:

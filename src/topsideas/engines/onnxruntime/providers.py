@@ -35,7 +35,7 @@ _OWN = {"provider", "provider_options", "session_options", "resource_mode"}
 CPU_REASON = (
     "onnxruntime's CPU provider computes fp16 models in fp32 and rounds only in between, so that "
     "300*300/300 gives 300 and not infinity: that is no evidence. Remedy: name a device's "
-    "provider in --compile_options '{\"provider\": \"CUDAExecutionProvider\"}', or take --engine "
+    'provider in --compile_options \'{"provider": "CUDAExecutionProvider"}\', or take --engine '
     "emulator"
 )
 

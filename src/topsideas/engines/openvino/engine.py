@@ -18,6 +18,7 @@ import openvino as ov
 from topsideas.engines.base import Arrays, Capabilities, Identity, OpRecord, Probe, Trace
 from topsideas.engines.feeds import checked_feeds, in_order
 from topsideas.engines.foreign import mapped
+from topsideas.engines.lazily import Lazily
 from topsideas.engines.openvino.readback import differing_ops, listing
 from topsideas.engines.openvino.runtime import (
     CAPABILITY,
@@ -30,7 +31,6 @@ from topsideas.engines.openvino.runtime import (
     target_of,
     version,
 )
-from topsideas.engines.lazily import Lazily
 from topsideas.engines.options import EngineOptions
 from topsideas.engines.typed import TypedModel, TypedModels, records
 from topsideas.engines.workplace import Folder
@@ -143,7 +143,9 @@ class LoadedModel:
         wanted = {name: array for name, array in feeds.items() if name in known}
         with self._turn, mapped(f"{NAME} {version()}", "running"):
             found = self.compiled(wanted)
-        return {name: np.copy(found[port]) for port in self.compiled.outputs for name in port.names}
+        return {
+            name: np.copy(found[port]) for port in self.compiled.outputs for name in port.names
+        }
 
     def latency(self, feeds: Arrays, repeats: int) -> float:
         """Median seconds of one run. Raises EngineError."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from topsideas.errors import EngineError
 from topsideas.graph.ops import Op
@@ -104,12 +103,6 @@ def _as_op(op: HlirOp) -> Op:
         outputs=tuple(f"{op.id}:{at}" for at in range(len(op.results))),
         shapes=tuple(sizes for sizes, _ in op.results),
     )
-
-
-def newest(folder: Path, pattern: str, since: float) -> Path | None:
-    """The newest file that a build wrote; None where it wrote none."""
-    files = [p for p in folder.glob(pattern) if p.is_file() and p.stat().st_mtime >= since]
-    return max(files, key=lambda p: (p.stat().st_mtime, p.name), default=None)
 
 
 def numpy_type(kind: str) -> str | None:

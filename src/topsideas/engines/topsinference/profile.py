@@ -37,7 +37,8 @@ class SdkProfile:
             without the compiler's own mixed precision. Ids are then those of the ONNX nodes.
         compare_options: Compile options that make fp32 and fp16 builds comparable op by op;
             dropped by ``--finalize``.
-        statistics_options: Compile options that switch the SDK's op statistics on.
+        statistics_options: Compile options that switch the SDK's op statistics on; ``{le}`` and
+            ``{ge}`` in them stand for the thresholds.
         statistics_files: Where their results are, a pattern relative to the folder.
         statistics_parser: What reads them.
         dump_options: Compile options that make a run write every op's outputs.
@@ -52,7 +53,6 @@ class SdkProfile:
         run_method: What runs an executable.
         dynamic_batch: Whether axis 0 may be among the sizes that move.
         enable_graph_builder: Whether the parser's call of that name is made.
-        offset: Added by the SDK's layer API: the id of layer 0.
     """
 
     strategies: tuple[str, ...] = STRATEGIES
@@ -78,17 +78,22 @@ class SdkProfile:
     run_method: str = "auto"
     dynamic_batch: bool = False
     enable_graph_builder: bool = False
-    offset: int = 0
 
-    def in_folder(self, value: Any, folder: Path) -> Any:
-        """``value`` with ``{folder}`` filled in, inside lists and objects too."""
-        if isinstance(value, str):
-            return value.replace("{folder}", str(folder))
-        if isinstance(value, Mapping):
-            return {key: self.in_folder(inner, folder) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [self.in_folder(inner, folder) for inner in value]
+
+def filled(value: Any, **known: Any) -> Any:
+    """``value`` with ``{name}`` filled in, inside lists and objects too.
+
+    A text that is nothing but ``{name}`` becomes the value itself, so that numbers stay numbers.
+    """
+    if isinstance(value, str):
+        if value.startswith("{") and value[1:-1] in known:
+            return known[value[1:-1]]
+        for name, text in known.items():
+            value = value.replace("{" + name + "}", str(text))
         return value
+    if isinstance(value, Mapping):
+        return {key: filled(inner, **known) for key, inner in value.items()}
+    return [filled(inner, **known) for inner in value] if isinstance(value, list) else value
 
 
 def read_profile(source: str | Mapping[str, Any] | None) -> SdkProfile:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from topsideas.engines.foreign import brief
-from topsideas.engines.topsinference.profile import SdkProfile
+from topsideas.engines.topsinference.profile import SdkProfile, filled
 from topsideas.errors import EngineError
 
 NAME = "topsinference"
@@ -78,7 +78,7 @@ class Sdk:
     ) -> None:
         self.profile, self.folder = profile, folder
         self._card, self._cluster = card, list(cluster)
-        os.environ.update(profile.in_folder(profile.environment, folder))
+        os.environ.update(filled(profile.environment, folder=str(folder)))
         self.module = _import()
         self._style = profile.argument_style
         self._options_style = profile.options_style
@@ -114,7 +114,9 @@ class Sdk:
 
     def read(self, path: Path, signature: Signature) -> Any:
         """Parse a model; returns the network. Raises EngineError."""
-        parser = _asked("create_parser", lambda: self.module.create_parser(self.constant("ONNX_MODEL")))
+        parser = _asked(
+            "create_parser", lambda: self.module.create_parser(self.constant("ONNX_MODEL"))
+        )
         if self.profile.enable_graph_builder:
             _asked("enable_graph_builder", lambda: parser.enable_graph_builder())
         shapes = [list(shape) for shape in signature.shapes]
@@ -159,6 +161,10 @@ class Sdk:
         _asked("load_tops_executable", lambda: engine.load_tops_executable(str(path)))
         return engine
 
+    def save(self, engine: Any, path: Path) -> None:
+        """Write an executable. Raises EngineError."""
+        _asked("save_executable", lambda: engine.save_executable(str(path)))
+
     def run(self, engine: Any, arrays: list[np.ndarray], *, moving: bool) -> list[Any]:
         """The outputs in the engine's order. Raises EngineError.
 
@@ -169,7 +175,11 @@ class Sdk:
         """
         method = self.profile.run_method
         if method == "auto":
-            known = ("runV2", "run", "run_with_batch") if moving else ("run", "runV2", "run_with_batch")
+            known = (
+                ("runV2", "run", "run_with_batch")
+                if moving
+                else ("run", "runV2", "run_with_batch")
+            )
             method = next((m for m in known if hasattr(engine, m)), "run")
         inputs = [np.asarray(a, order="C") for a in arrays]
         if method == "runV2":
@@ -237,7 +247,9 @@ class Sdk:
 
     def _set_range(self, optimizer: Any, which: str, shapes: Sequence[Sequence[int]]) -> None:
         owners = [optimizer]
-        owners += [getattr(optimizer, n)() for n in ("get_config", "getConfig") if hasattr(optimizer, n)]
+        owners += [
+            getattr(optimizer, n)() for n in ("get_config", "getConfig") if hasattr(optimizer, n)
+        ]
         found = [getattr(o, n) for o in owners for n in _RANGES[which] if hasattr(o, n)]
         if not found:
             raise EngineError(
