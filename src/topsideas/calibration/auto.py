@@ -13,6 +13,7 @@ from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import FUSED, SECOND, Judge
 from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
+from topsideas.calibration.proposal import Proposal
 from topsideas.calibration.ranking import RANKED_SAMPLES, Ranking, overflowing
 from topsideas.calibration.references import References
 from topsideas.calibration.settings import Settings
@@ -52,6 +53,8 @@ class SearchResult:
             not come to that.
         cost: What the plan costs, estimated or measured.
         curve: Plans around the answer with their margins; None if they were not asked for.
+        proposal: How the plans that were judged had been found on another engine; None if the
+            engine itself was searched.
     """
 
     plan: PrecisionPlan
@@ -70,6 +73,7 @@ class SearchResult:
     refuted: int = 0
     confirmed: bool = False
     curve: Curve | None = None
+    proposal: Proposal | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -238,6 +242,8 @@ class AutoSearch:
         return first + self._order(sorted(self.candidates - self._must - self._over), self._over)
 
     def _overflowing(self) -> frozenset[int]:
+        if not self.engine.capabilities().traces:
+            return frozenset()  # what an engine does not show must be found by asking
         key = self.references.ids
         known = self.journal.recall("overflow", key)
         if known is None:

@@ -80,6 +80,10 @@ class Journal:
         """Write a measurement down."""
         self._store.put(kind, self.key(kind, key), value)
 
+    def ruled(self, rule: Mapping[str, Any]) -> Journal:
+        """The same problem's journal under another rule."""
+        return Journal(self._store, self._problem, rule)
+
     def key(self, kind: str, key: Any) -> str:
         """The name under which a store keeps something of this problem."""
         rule = self._rule if kind in _RULED else None
