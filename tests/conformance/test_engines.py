@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,12 @@ class _Wrapped:
 
     def identity(self) -> Any:
         return self.inner.identity()
+
+    def capabilities(self) -> Any:
+        return self.inner.capabilities()
+
+    def load(self, path: Path) -> Any:
+        return self.inner.load(path)
 
     def compile(self, plan: PrecisionPlan) -> Any:
         return self.inner.compile(plan)

@@ -56,9 +56,7 @@ def differing_ops(
     return blamed(model, plan, _distances(real, low, fp32, _step(precision)))
 
 
-def blamed(
-    model: Model, plan: PrecisionPlan, distances: Mapping[int, float]
-) -> dict[int, str]:
+def blamed(model: Model, plan: PrecisionPlan, distances: Mapping[int, float]) -> dict[int, str]:
     """The ops at which a difference begins, from how far the outputs of each op are away.
 
     Args:
@@ -86,7 +84,9 @@ def alike(model: Model, plan: PrecisionPlan, marked: Iterable[int]) -> dict[int,
     numbers = Counter(types[op] for op in marked)
     many = {kind for kind, number in numbers.items() if number >= _TYPE}
     rest = plan.low(model.candidates) - set(marked)
-    return {op: f"a {types[op]}, like others that differ" for op in sorted(rest) if types[op] in many}
+    return {
+        op: f"a {types[op]}, like others that differ" for op in sorted(rest) if types[op] in many
+    }
 
 
 def _first(records: Iterable[OpRecord]) -> dict[int, tuple[Any, ...]]:

@@ -21,6 +21,9 @@ class CountedEngine:
 
     def __init__(self, inner: Engine) -> None:
         self._inner = inner
+        for name in ("ops", "finalize"):  # what only some engines have, and are known by
+            if hasattr(inner, name):
+                setattr(self, name, getattr(inner, name))
         self._made: OrderedDict[frozenset[int], Executable] = OrderedDict()
 
     def identity(self) -> Identity:

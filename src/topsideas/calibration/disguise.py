@@ -29,6 +29,10 @@ class Disguised:
         self._low = (self._low | low) - fp32
         self._fp32 = (self._fp32 | fp32) - low
 
+    def forget(self) -> None:
+        """Behave like the plain emulator again."""
+        self._low = self._fp32 = frozenset()
+
     def to_json(self) -> dict[str, Any]:
         """What was learned, for cache keys; empty before."""
         if not self._low and not self._fp32:

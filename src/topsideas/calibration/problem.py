@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import topsideas
 from topsideas.calibration.auto import AutoSearch, SearchResult
+from topsideas.calibration.builds import CountedEngine
 from topsideas.calibration.journal import Journal, Store
 from topsideas.calibration.judge import Judge
 from topsideas.calibration.manual import ArrayStore, SampleStatistics, StatisticsRun
 from topsideas.calibration.pricing import prices_of
 from topsideas.calibration.progress import Progress
+from topsideas.calibration.propose import ProposedSearch
 from topsideas.calibration.references import References, SampleSource
 from topsideas.calibration.settings import Settings
-from topsideas.engines.base import Engine
+from topsideas.engines.base import Engine, OwnOps
 from topsideas.engines.options import EngineOptions
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Precision
+from topsideas.prices import Prices
 from topsideas.samples.shapes import ShapeBounds
 from topsideas.stats.calc import Thresholds
 from topsideas.verdict import Verdict
 
 Digests = dict[int, list[str | None]]
+
+
+@dataclass(frozen=True)
+class Proposer:
+    """An engine whose plans another one verifies.
+
+    Attributes:
+        engine: The emulator, under the numbers of the other engine.
+        journal: Remembers what it said.
+    """
+
+    engine: Engine
+    journal: Journal
 
 
 @dataclass(frozen=True)
@@ -38,10 +54,11 @@ class Problem:
     references: References
     held: References | None
     journal: Journal
+    proposer: Proposer | None = None
 
     def search(self, progress: Progress) -> SearchResult:
         """Find the ops to keep. Raises BaselineError, EngineError, ValidatorError."""
-        return AutoSearch(
+        asked = (
             self.engine,
             self.model.candidates,
             self.precision,
@@ -50,10 +67,24 @@ class Problem:
             self.settings,
             self.journal,
             progress,
-            lambda: prices_of(
-                self.model, self.engine, self.precision, self.references, self.journal
-            ),
+            self._prices,
+        )
+        if self.proposer is None:
+            return AutoSearch(*asked).run()
+        return ProposedSearch(
+            *asked,
+            model=self.model,
+            proposer=self.proposer.engine,
+            proposer_journal=self.proposer.journal,
+            same_numbers=not isinstance(self.engine, OwnOps),
         ).run()
+
+    def _prices(self) -> Prices:
+        """What plans cost; an engine's own ops have no shapes to estimate from."""
+        if isinstance(self.engine, OwnOps):
+            return Prices.uniform(self.model.candidates)
+        engine = self.proposer.engine if self.proposer is not None else self.engine
+        return prices_of(self.model, engine, self.precision, self.references, self.journal)
 
     def verdict(self, plan: PrecisionPlan) -> Verdict:
         """Judge a plan on every sample. Raises ValidatorError."""
@@ -125,6 +156,9 @@ def make_problem(
     settings: Settings,
     store: Store,
     digests: Digests,
+    *,
+    golden: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    proposer: Engine | None = None,
 ) -> Problem:
     """Put a problem together.
 
@@ -137,25 +171,37 @@ def make_problem(
         settings: The rule.
         store: Remembers results between runs.
         digests: What :func:`read_samples` returned for ``sources``.
+        golden: Computes golden outputs that were not given; the engine in fp32 if None.
+        proposer: Is searched for plans that the engine verifies; None to search the engine.
     """
 
     def fp32(inputs: dict[str, Any]) -> dict[str, Any]:
         return engine.compile(PrecisionPlan(model.candidates)).run(inputs)
 
-    about = {
-        "model": model.digest,
-        "engine": engine.identity().to_json(),
-        "samples": {str(s.id): digests[s.id] for s in sources},
-        "version": topsideas.__version__,
-    }
+    if engine.capabilities().dear:
+        engine = CountedEngine(engine)
+
+    def journal(of: Engine) -> Journal:
+        about = {
+            "model": model.digest,
+            "engine": of.identity().to_json(),
+            "samples": {str(s.id): digests[s.id] for s in sources},
+            "version": topsideas.__version__,
+        }
+        if isinstance(engine, OwnOps):  # the same ids stand for other ops than the model's
+            about["numbers"] = engine.identity().to_json()
+        return Journal(store, about, settings.judging())
+
+    computed = golden or fp32
     return Problem(
         model=model,
         engine=engine,
         precision=precision,
         settings=settings,
-        references=References(sources, fp32),
-        held=References(held, fp32) if held else None,
-        journal=Journal(store, about, settings.judging()),
+        references=References(sources, computed),
+        held=References(held, computed) if held else None,
+        journal=journal(engine),
+        proposer=None if proposer is None else Proposer(proposer, journal(proposer)),
     )
 
 

@@ -9,18 +9,16 @@ is spent: what is left of them proves or shrinks the answer on the engine itself
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from topsideas.calibration.agreement import alike, differing_ops
 from topsideas.calibration.auto import AutoSearch, SearchResult
-from topsideas.calibration.builds import CountedEngine
 from topsideas.calibration.disguise import Disguised
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
 from topsideas.calibration.proposal import Proposal, Round, ratio
 from topsideas.calibration.settings import Settings
-from topsideas.engines.base import Engine, Readback
+from topsideas.engines.base import Arrays, Engine, Readback
 from topsideas.errors import BaselineError, EngineError
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
@@ -51,16 +49,16 @@ class ProposedSearch(AutoSearch):
         model: The model.
         proposer: The engine that is searched, the emulator.
         proposer_journal: Makes its journals: verdicts depend on the rule.
+        same_numbers: Whether op ids are those of the model's nodes on both engines.
     """
 
     model: Model = field(kw_only=True)
     proposer: Engine = field(kw_only=True)
     proposer_journal: Journal = field(kw_only=True)
+    same_numbers: bool = field(kw_only=True, default=True)
 
     def __post_init__(self) -> None:
         self._asked = self.settings
-        self._counted = CountedEngine(self.engine)
-        self.engine = self._counted
         # Evaluations are the emulator's; the engine's builds have a bound of their own.
         self.settings = replace(self._asked, budget=Budget(None, self._asked.budget.seconds))
         super().__post_init__()
@@ -127,9 +125,7 @@ class ProposedSearch(AutoSearch):
     def _grown(self, kept: Items) -> Items:
         """A plan that passes, by keeping more and more of what is felt most on the emulator."""
         felt = self._last.felt if self._last is not None else {}
-        waiting = sorted(
-            self.candidates - kept, key=lambda op: (-felt.get(op, 0.0), op)
-        )
+        waiting = sorted(self.candidates - kept, key=lambda op: (-felt.get(op, 0.0), op))
         more = max(1, len(kept) // _GROW)
         while waiting:
             if self._left == 1 and not felt:
@@ -165,7 +161,9 @@ class ProposedSearch(AutoSearch):
     def _smaller(self, best: Items) -> Items:
         """Smaller answers, as long as the last one that passed had room to spare."""
         while self._left > 0:
-            last = next(r for r in reversed(self._rounds) if r.kept == best)
+            last = next((r for r in reversed(self._rounds) if r.kept == best), None)
+            if last is None:
+                break
             margin, emulated = last.verdict.margin, last.emulated.margin
             if margin is None or not emulated or margin > _SLACK * self.settings.bound:
                 break
@@ -208,18 +206,27 @@ class ProposedSearch(AutoSearch):
     def _searched(self, bound: float) -> Items:
         """The emulator's answer by a bound. Raises BudgetSpent, KeyboardInterrupt."""
         settings = self._proposing(bound)
-        journal = self.proposer_journal.ruled(
-            {**settings.judging(), **self._disguised.to_json()}
-        )
+        journal = self.proposer_journal.ruled({**settings.judging(), **self._disguised.to_json()})
         self.progress.phase(f"searching on the emulator, margin {bound:.3g}")
         search = AutoSearch(
-            self._disguised, self.candidates, self.precision, self.references, None, settings,
-            journal, self.progress, self.prices,
+            self._disguised,
+            self.candidates,
+            self.precision,
+            self.references,
+            None,
+            settings,
+            journal,
+            self.progress,
+            self.prices,
         )
         try:
             found = search.run()
-        except BaselineError:  # so little room that fp32 itself has none: keep all of it
-            return self.candidates
+        except BaselineError:
+            if self._disguised.to_json():  # what was read back cannot be all of the truth
+                self._disguised.forget()
+                self._emulated.clear()
+                return self._searched(bound)
+            return self.candidates  # so little room that fp32 itself has none
         self._last = found
         self._evaluations += found.evaluations
         if found.stopped == "interrupted":
@@ -237,7 +244,10 @@ class ProposedSearch(AutoSearch):
         if left.evaluations is not None:
             evaluations = max(left.evaluations - self._evaluations, 0)
         changed = replace(
-            self._asked, must_keep=frozenset(must), pareto=False, budget=Budget(evaluations, seconds)
+            self._asked,
+            must_keep=frozenset(must),
+            pareto=False,
+            budget=Budget(evaluations, seconds),
         )
         if self._asked.validator is not None:
             return changed
@@ -266,20 +276,20 @@ class ProposedSearch(AutoSearch):
     def _engine_differs(self, found: Round) -> bool:
         """Whether other roundings do not explain the engine's margin."""
         apart = found.ratio
-        return self.engine.capabilities().traces and (apart is None or apart > _GROSS)
+        traced = self.engine.capabilities().traces and self.same_numbers
+        return traced and (apart is None or apart > _GROSS)
 
-    def _read_back(self, plan: PrecisionPlan, feeds: Mapping[str, object]) -> None:
+    def _read_back(self, plan: PrecisionPlan, feeds: Arrays) -> None:
         """Ops that the engine ran in another precision are emulated in that from now on."""
         executable = self.engine.compile(plan)
         if not self.engine.capabilities().readable or not isinstance(executable, Readback):
             return
-        differing = frozenset(executable.differing(feeds)) & self.candidates  # type: ignore[arg-type]
+        differing = frozenset(executable.differing(feeds)) & self.candidates
         self._disguised.learn(low=differing & plan.kept, fp32=differing - plan.kept)
         self._emulated.clear()
 
-    def _compare_traces(self, plan: PrecisionPlan, feeds: Mapping[str, object]) -> None:
-        arrays = dict(feeds)
+    def _compare_traces(self, plan: PrecisionPlan, feeds: Arrays) -> None:
         found = differing_ops(
-            self.model, self._disguised, self.engine, plan, arrays, self.precision  # type: ignore[arg-type]
+            self.model, self._disguised, self.engine, plan, feeds, self.precision
         )
         self._marked |= found | alike(self.model, plan, found)

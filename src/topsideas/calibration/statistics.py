@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -70,6 +70,23 @@ def calc(trace: Trace, prefix: str, thresholds: Thresholds) -> RunStatistics:
     for op, (beyond_limit, elements) in clipped.items():
         ops[op][f"{prefix}_input_clip_ratio"] = beyond_limit / elements if elements else None
     return RunStatistics(ops, trace.outputs)
+
+
+def engine_counts(
+    ops: Mapping[int, Mapping[str, Any]], outputs: dict[str, Any], prefix: str
+) -> RunStatistics:
+    """CALC as an engine counted it itself.
+
+    Args:
+        ops: By op id ``{"outputs": [fields…]}``, the fields without a prefix.
+        outputs: The model's outputs by name.
+        prefix: ``fp16`` for the low run or ``fp32``.
+    """
+    named: OpFields = {
+        op: {"outputs": [{f"{prefix}_{k}": v for k, v in o.items()} for o in found["outputs"]]}
+        for op, found in ops.items()
+    }
+    return RunStatistics(named, outputs)
 
 
 def _at_the_end(stored: Any, thresholds: Thresholds) -> int:

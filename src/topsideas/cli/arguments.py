@@ -136,7 +136,14 @@ def _add_compile(group: argparse._ArgumentGroup, overflow: str) -> None:
         "--engine",
         default=AUTO,
         choices=(AUTO, *ENGINES),
-        help="what runs the model (default: %(default)s)",
+        help="what judges plans (default: %(default)s; see topsideas doctor)",
+    )
+    add(
+        "--propose",
+        choices=("auto", "emulator", "none"),
+        default="auto",
+        help="emulator: search on the emulator and verify on the engine, in few builds; none: "
+        "search on the engine itself; auto: the former where builds are dear (default: auto)",
     )
     add(
         "--precision",
@@ -147,8 +154,8 @@ def _add_compile(group: argparse._ArgumentGroup, overflow: str) -> None:
     add(
         "--overflow",
         choices=("inf", "saturate"),
-        default=overflow,
-        help="what a value beyond the low format becomes (default of this target: %(default)s)",
+        help="what a value beyond the low format becomes (default: what the engine does; on "
+        f"the emulator {overflow})",
     )
     add(
         "--compile_options",
@@ -195,6 +202,29 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="samples judged side by side (default: one per processor)",
     )
     add(
+        "--isolate",
+        action="store_true",
+        help="run the engine in a child process: a crash is a verdict, and the search goes on",
+    )
+    add(
+        "--build_timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="a build that takes longer is a verdict too (implies --isolate)",
+    )
+    add(
+        "--run_timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="so is a run of one sample that takes longer (implies --isolate)",
+    )
+    add(
+        "--engine_memory",
+        type=_memory,
+        metavar="SIZE",
+        help="and a child process that holds more, like 8G (implies --isolate)",
+    )
+    add(
         "--memory_limit",
         type=_memory,
         metavar="SIZE",
@@ -216,6 +246,14 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         "--pareto",
         action="store_true",
         help="also judge a few smaller and larger plans, and report margin against size and cost",
+    )
+    add(
+        "--max_builds",
+        type=_positive,
+        default=4,
+        metavar="N",
+        help="with --propose emulator: build at most so many plans besides all low and all "
+        "fp32 (default: %(default)s)",
     )
     add(
         "--max_evaluations",

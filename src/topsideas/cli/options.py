@@ -14,7 +14,8 @@ from typing import Any
 
 from topsideas.calibration.settings import Settings, Validator
 from topsideas.engines.emulator.runtime import default_threads
-from topsideas.engines.options import EngineOptions
+from topsideas.engines.options import EngineOptions, Isolation
+from topsideas.engines.registry import ENGINES
 from topsideas.errors import UsageError
 from topsideas.graph.loading import Model
 from topsideas.precision import PRECISIONS, Numerics, Overflow
@@ -40,6 +41,7 @@ def settings(args: Namespace, must_keep: frozenset[int]) -> Settings:
         threads=args.threads or default_threads(),
         objective=Objective(args.objective),
         pareto=args.pareto,
+        max_builds=args.max_builds,
     )
 
 
@@ -49,9 +51,25 @@ def thresholds(args: Namespace) -> Thresholds:
     return Thresholds(args.le_value_thres, args.ge_value_thres, limit)
 
 
-def engine_options(args: Namespace) -> EngineOptions:
-    """What is asked of the engine. Raises UsageError."""
+_BUILD_SECONDS, _RUN_SECONDS = 3600.0, 600.0
+
+# What a value beyond the fp16 range becomes, where the user does not say.
+_OVERFLOW = {"gcu": "saturate", "onnx": "inf"}
+_BY_ENGINE = {"openvino": "inf", "onnxruntime": "inf", "topsinference": "saturate"}
+
+
+def engine_options(args: Namespace, engine: str, bounds: ShapeBounds | None) -> EngineOptions:
+    """What is asked of the engine; a default that depends on it is written into ``args``.
+
+    Raises UsageError.
+    """
+    if args.overflow is None:
+        args.overflow = _BY_ENGINE.get(engine, _OVERFLOW[args.target])
     return EngineOptions(
+        min_shapes=dict(bounds.min) if bounds is not None else {},
+        max_shapes=dict(bounds.max) if bounds is not None else {},
+        isolation=_isolation(args, engine),
+        finalize=getattr(args, "finalize", False),
         numerics=Numerics(PRECISIONS[args.precision], Overflow(args.overflow)),
         compile_options=_compile_options(args.compile_options),
         resource_mode=args.resource_mode,
@@ -60,6 +78,18 @@ def engine_options(args: Namespace) -> EngineOptions:
         threads=args.threads,
         memory_limit=args.memory_limit,
     )
+
+
+def _isolation(args: Namespace, engine: str) -> Isolation | None:
+    """The limits of a child process, if the engine runs in one."""
+    limits = (args.build_timeout, args.run_timeout, args.engine_memory)
+    given = any(limit is not None for limit in limits)
+    if not (args.isolate or given or ENGINES[engine].isolated):
+        return None
+    build, run, memory = limits
+    if ENGINES[engine].isolated:  # vendors' compilers take long, but not for ever
+        build, run = build or _BUILD_SECONDS, run or _RUN_SECONDS
+    return Isolation(build, run, memory)
 
 
 def shape_bounds_of(args: Namespace, model: Model) -> ShapeBounds | None:

@@ -76,9 +76,10 @@ class Capabilities:
             Where tensors become outputs to be seen, a compiler fuses less, and it may not.
         bodies: Whether ops inside If, Loop and Scan are traced too.
         dynamic: Whether one executable runs on several input shapes.
-        dear: Whether one build costs more than a search on the emulator.
+        dear: Whether a search on it costs more than one on the emulator and a few builds.
         rounds_as_defined: Whether single low ops equal the emulator's definition bit for bit.
         readable: Whether the executable tells in which precision each op really ran.
+        counts: Whether the engine itself counts what CALC reports.
     """
 
     traces: bool = True
@@ -88,6 +89,7 @@ class Capabilities:
     dear: bool = False
     rounds_as_defined: bool = True
     readable: bool = False
+    counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,8 +226,11 @@ class Finalizes(Protocol):
 class Latency(Protocol):
     """An executable that measures its own latency."""
 
-    def latency(self, feeds: Arrays, repeats: int) -> float:
-        """Median seconds of one run over ``repeats`` runs. Raises EngineError."""
+    def latency(self, feeds: Arrays, repeats: int) -> float | None:
+        """Median seconds of one run over ``repeats`` runs; None where it cannot measure.
+
+        Raises EngineError.
+        """
         ...
 
 

@@ -35,12 +35,15 @@ class Entry:
         summary: What it is, for help texts.
         remedy: What to do when it cannot be imported.
         isolated: Whether it always runs in a child process.
+        numbers_ops: Whether it may number ops itself, so that ids cannot be checked before it is
+            open.
     """
 
     target: str
     summary: str
     remedy: str
     isolated: bool = False
+    numbers_ops: bool = False
 
 
 _OWN = {
@@ -64,6 +67,7 @@ _OWN = {
         "an Enflame GCU, through the vendor's TopsInference module",
         "install the TopsInference wheel of Enflame's SDK (TopsRider) into this Python",
         isolated=True,
+        numbers_ops=True,
     ),
 }
 

@@ -138,6 +138,7 @@ class IsolatedExecutable:
         self._engine, self._source, self._finalize = engine, source, finalize
         self._number: tuple[int, int] | None = None
         self._able: list[str] = []
+        self._shapes: frozenset[Any] = frozenset()
         self._failure: str = ""
         self.notes: tuple[str, ...] = ()
 
@@ -156,12 +157,13 @@ class IsolatedExecutable:
         outputs: dict[str, Any] = self._do("run", _plain(feeds))
         return outputs
 
-    def latency(self, feeds: Arrays, repeats: int) -> float:
-        """Median seconds of one run, measured in the child. Raises EngineError."""
-        seconds = self._if_able("latency", _plain(feeds), repeats)
-        if seconds is None:
-            raise EngineError("the engine does not measure its latency")
-        return float(seconds)
+    def latency(self, feeds: Arrays, repeats: int) -> float | None:
+        """Median seconds of one run, measured in the child; None if the engine does not measure.
+
+        Raises EngineError.
+        """
+        seconds: float | None = self._if_able("latency", _plain(feeds), repeats)
+        return seconds
 
     def differing(self, feeds: Arrays) -> Mapping[int, str]:
         """Ops that run in another precision than the plan's, each with which."""
@@ -207,9 +209,20 @@ class IsolatedExecutable:
         with self._engine.lock:
             number = self._made()
             limits = self._engine.limits
-            seconds = limits.run_seconds if what == "run" else limits.build_seconds
+            seconds = limits.build_seconds
+            if what == "run":
+                seconds = self._run_seconds(arguments[0])
             with self._noting_death():
                 return self._engine.child().call("do", number, what, *arguments, seconds=seconds)
+
+    def _run_seconds(self, feeds: Mapping[str, Any]) -> float | None:
+        """How long a run may take: new shapes may need a build of their own."""
+        limits = self._engine.limits
+        shapes = tuple(getattr(a, "shape", None) for a in feeds.values())
+        new, self._shapes = shapes not in self._shapes, self._shapes | {shapes}
+        if limits.run_seconds is None or (new and limits.build_seconds is None):
+            return None
+        return limits.run_seconds + (limits.build_seconds or 0.0 if new else 0.0)
 
     def _made(self) -> int:
         """The executable's number in the child that lives now. Raises EngineError."""

@@ -81,7 +81,7 @@ class Child:
             with contextlib.suppress(OSError):  # it died before; the wait says how
                 send(self._in, (what, arguments))
             while not answered:
-                kind, value = self._next(what, seconds)
+                kind, value = self._next(_doing(what, arguments), seconds)
                 answered = kind != ITEM
                 if kind == ERROR:
                     raise EngineError(value)
@@ -133,6 +133,11 @@ class Child:
             lines = stream.read().decode("utf-8", "replace").splitlines()
             return " | ".join(line.strip() for line in lines[-_LOG_LINES:] if line.strip())
         return ""
+
+
+def _doing(what: str, arguments: tuple[Any, ...]) -> str:
+    """What was asked, for messages."""
+    return str(arguments[1]) if what == "do" else what
 
 
 def _listen(stream: Any, answers: queue.Queue[Any]) -> None:

@@ -62,10 +62,8 @@ class OnnxRuntimeEngine:
 
     def capabilities(self) -> Capabilities:
         """Ops in bodies cannot be watched, and tensors that are watched are not fused away."""
-        # TensorRT compiles for minutes what the CUDA provider starts in a second.
-        dear = self.chosen.name.startswith(("Tensorrt", "NvTensorRT", "MIGraphX"))
         return Capabilities(
-            exact_trace=False, bodies=False, readable=True, dear=dear, rounds_as_defined=False
+            exact_trace=False, bodies=False, readable=True, dear=True, rounds_as_defined=False
         )
 
     def compile(self, plan: PrecisionPlan) -> OnnxRuntimeExecutable:

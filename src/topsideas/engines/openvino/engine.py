@@ -66,7 +66,7 @@ class OpenVinoEngine:
 
     def capabilities(self) -> Capabilities:
         """Ops in bodies cannot be watched, and tensors that are watched are not fused away."""
-        return Capabilities(exact_trace=False, bodies=False, readable=True)
+        return Capabilities(exact_trace=False, bodies=False, readable=True, dear=True)
 
     def compile(self, plan: PrecisionPlan) -> OpenVinoExecutable:
         """An executable of ``plan``.

@@ -118,9 +118,9 @@ class Builder:
         typed, all_fp32 = isinstance(strategy, OnnxFp16), not plan.low(candidates)
         source = self._typed.write(plan) if typed and not all_fp32 else None
         network = self.parse(shapes, source.path if source else None)
-        options = dict(self._own) | self._extra(variant, folder, thresholds)
+        options = dict(self._own) | dict(self._extra(variant, folder, thresholds))
         if not all_fp32 and not typed:
-            options |= strategy.options(kept)
+            options |= dict(strategy.options(kept))
             strategy.mark(network, kept)
         before = self._ir_files()
         flag = "fp32" if all_fp32 or typed else "mixed"
@@ -131,10 +131,9 @@ class Builder:
         self, variant: str, folder: Path, thresholds: tuple[float, float]
     ) -> Mapping[str, Any]:
         profile = self.sdk.profile
-        chosen = dict(profile.compare_options) if variant != FINAL else {}
-        chosen |= {STATISTICS: profile.statistics_options, DUMP: profile.dump_options}.get(
-            variant, {}
-        )
+        chosen: dict[str, Any] = dict(profile.compare_options) if variant != FINAL else {}
+        own = {STATISTICS: profile.statistics_options, DUMP: profile.dump_options}
+        chosen |= dict(own.get(variant, {}))
         le, ge = thresholds
         found: Mapping[str, Any] = filled(chosen, folder=str(folder), le=le, ge=ge)
         return found

@@ -100,7 +100,8 @@ class TopsEngine:
             traces=bool(self.profile.dump_options and self.profile.dump_pattern),
             exact_trace=False,
             bodies=False,
-            dear=self.own_ops is None,
+            dear=True,
+            counts=bool(self.profile.statistics_options and self.profile.statistics_files),
             rounds_as_defined=False,
             readable=True,
         )

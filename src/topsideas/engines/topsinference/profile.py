@@ -113,7 +113,10 @@ def read_profile(source: str | Mapping[str, Any] | None) -> SdkProfile:
         if name not in known:
             raise EngineError(f"{where}: unknown field {name!r}; expected {', '.join(known)}")
         _check(where, name, value, known[name])
-    return SdkProfile(**{k: tuple(v) if k == "strategies" else v for k, v in data.items()})
+    fields_: dict[str, Any] = dict(data)
+    if "strategies" in fields_:
+        fields_["strategies"] = tuple(fields_["strategies"])
+    return SdkProfile(**fields_)
 
 
 def _read(path: str) -> Any:

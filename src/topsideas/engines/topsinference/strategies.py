@@ -28,9 +28,15 @@ _TYPE, _NAME = ("get_type", "getType"), ("get_name", "getName")
 class Strategy(Protocol):
     """One way of telling the compiler which ops are fp32."""
 
-    name: str
-    numbering: str
-    """Whose numbers the ids are: ``hlir``, ``layers`` or ``onnx``."""
+    @property
+    def name(self) -> str:
+        """Its name in the SDK profile."""
+        ...
+
+    @property
+    def numbering(self) -> str:
+        """Whose numbers the ids are: ``hlir``, ``layers`` or ``onnx``."""
+        ...
 
     def options(self, kept: frozenset[int]) -> Mapping[str, Any]:
         """Compile options for a plan."""

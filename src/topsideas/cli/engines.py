@@ -1,0 +1,96 @@
+"""From arguments to opened engines: the one that is asked for, and the one that proposes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from topsideas.calibration.renumbered import Renumbered, correspondence
+from topsideas.engines.base import Engine, OwnOps
+from topsideas.engines.options import EngineOptions
+from topsideas.engines.registry import open_engine
+from topsideas.errors import UsageError
+from topsideas.graph.loading import Model
+from topsideas.plan import PrecisionPlan
+from topsideas.precision import Numerics
+
+_EMULATOR = "emulator"
+
+
+@dataclass(frozen=True)
+class Engines:
+    """What a run is made with.
+
+    Attributes:
+        engine: Judges plans.
+        proposer: Is searched for plans that ``engine`` verifies; None to search ``engine``.
+        golden: Computes outputs in fp32 on the CPU.
+        model: The model, with the ops that plans are made of.
+        notes: Lines the user should read.
+    """
+
+    engine: Engine
+    proposer: Engine | None
+    golden: Callable[[dict[str, Any]], dict[str, Any]] | None
+    model: Model
+    notes: tuple[str, ...]
+
+
+def open_engines(args: Namespace, name: str, model: Model, options: EngineOptions) -> Engines:
+    """Open what the arguments ask for.
+
+    Raises:
+        EngineError: An engine cannot start, or refuses the model or an option.
+        UsageError: Plans cannot be proposed to this engine.
+    """
+    engine = open_engine(name, model, options)
+    if name == _EMULATOR:
+        if args.propose == _EMULATOR:
+            raise UsageError(
+                "--propose emulator: the engine is the emulator itself; expected another --engine"
+            )
+        return Engines(engine, None, None, model, ())
+    # The emulator has options of its own; those of a device's compiler are not for it.
+    plain = replace(
+        options,
+        compile_options={},
+        resource_mode=None,
+        isolation=None,
+        numerics=Numerics(options.numerics.precision, options.numerics.overflow),
+    )
+    emulator = open_engine(_EMULATOR, model, plain)
+    everything = PrecisionPlan(model.candidates)
+
+    def golden(inputs: dict[str, Any]) -> dict[str, Any]:
+        return emulator.compile(everything).run(inputs)
+
+    if not isinstance(engine, OwnOps):
+        proposer = emulator if _proposes(args, engine) else None
+        return Engines(engine, proposer, golden, model, ())
+    own = replace(model, ops=engine.ops())
+    notes = f"op ids are {engine.identity().options.get('numbering', name)} ids of {name}"
+    renumbered = _renumbered(args, engine, emulator, model)
+    return Engines(engine, renumbered, golden, own, (notes,))
+
+
+def _proposes(args: Namespace, engine: Engine) -> bool:
+    if args.manual or args.propose == "none":
+        return False
+    return args.propose == _EMULATOR or engine.capabilities().dear
+
+
+def _renumbered(args: Namespace, engine: OwnOps, emulator: Engine, model: Model) -> Engine | None:
+    """The emulator under an engine's own ids, if its ops bear the names of the model's nodes."""
+    if args.manual or args.propose == "none":
+        return None
+    same = correspondence(engine.ops(), model.ops)
+    if same is not None:
+        return Renumbered(emulator, model.candidates, same)
+    if args.propose == _EMULATOR:
+        raise UsageError(
+            "--propose emulator: the engine numbers the ops of its compiled graph, and too few of "
+            "them bear the names of the model's nodes to be recognised; expected --propose none"
+        )
+    return None
