@@ -80,9 +80,9 @@ class Journal:
         """Write a measurement down."""
         self._store.put(kind, self.key(kind, key), value)
 
-    def ruled(self, rule: Mapping[str, Any]) -> Journal:
-        """The same problem's journal under another rule."""
-        return Journal(self._store, self._problem, rule)
+    def of(self, more: Mapping[str, Any], rule: Mapping[str, Any]) -> Journal:
+        """The journal of a problem that differs in ``more`` and in its rule."""
+        return Journal(self._store, {**self._problem, **more}, rule)
 
     def key(self, kind: str, key: Any) -> str:
         """The name under which a store keeps something of this problem."""

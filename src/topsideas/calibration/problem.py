@@ -9,6 +9,7 @@ from typing import Any
 import topsideas
 from topsideas.calibration.auto import AutoSearch, SearchResult
 from topsideas.calibration.builds import CountedEngine
+from topsideas.calibration.habits import Habit
 from topsideas.calibration.journal import Journal, Store
 from topsideas.calibration.judge import Judge
 from topsideas.calibration.manual import ArrayStore, SampleStatistics, StatisticsRun
@@ -19,6 +20,7 @@ from topsideas.calibration.references import References, SampleSource
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, OwnOps
 from topsideas.engines.options import EngineOptions
+from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Precision
@@ -36,10 +38,12 @@ class Proposer:
 
     Attributes:
         engine: The emulator, under the numbers of the other engine.
+        opener: Opens it with a habit.
         journal: Remembers what it said.
     """
 
     engine: Engine
+    opener: Callable[[Habit], Engine]
     journal: Journal
 
 
@@ -74,7 +78,7 @@ class Problem:
         return ProposedSearch(
             *asked,
             model=self.model,
-            proposer=self.proposer.engine,
+            proposers=self.proposer.opener,
             proposer_journal=self.proposer.journal,
             same_numbers=not isinstance(self.engine, OwnOps),
         ).run()
@@ -159,6 +163,7 @@ def make_problem(
     *,
     golden: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     proposer: Engine | None = None,
+    proposers: Callable[[Habit], Engine] | None = None,
 ) -> Problem:
     """Put a problem together.
 
@@ -173,6 +178,7 @@ def make_problem(
         digests: What :func:`read_samples` returned for ``sources``.
         golden: Computes golden outputs that were not given; the engine in fp32 if None.
         proposer: Is searched for plans that the engine verifies; None to search the engine.
+        proposers: Opens it with a habit; only the definition is tried if None.
     """
 
     def fp32(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -201,8 +207,27 @@ def make_problem(
         references=References(sources, computed),
         held=References(held, computed) if held else None,
         journal=journal(engine),
-        proposer=None if proposer is None else Proposer(proposer, journal(proposer)),
+        proposer=_proposer(proposer, proposers, journal),
     )
+
+
+def _proposer(
+    engine: Engine | None,
+    opener: Callable[[Habit], Engine] | None,
+    journal: Callable[[Engine], Journal],
+) -> Proposer | None:
+    if engine is None:
+        return None
+
+    def opened(habit: Habit) -> Engine:
+        plain = habit.fuses is None and not habit.options
+        if plain:
+            return engine
+        if opener is None:
+            raise EngineError(f"no emulator that {habit.name} is at hand")
+        return opener(habit)
+
+    return Proposer(engine, opened, journal(engine))
 
 
 def _checked(source: SampleSource, bounds: ShapeBounds | None) -> list[str | None]:

@@ -14,7 +14,8 @@ class Round:
     """One plan that was proposed, built and judged.
 
     Attributes:
-        why: What it was proposed for: ``emulated``, ``tighter``, ``grown``, ``smaller``, …
+        why: What it was proposed for: ``emulated``, ``adapted``, ``marked``, ``tighter``,
+            ``grown``, ``smaller`` or ``proof``
         bound: The margin that it had to keep on the emulator; None where it was not searched for.
         kept: The plan.
         emulated: The emulator's verdict on it, over all samples.
@@ -43,6 +44,8 @@ class Proposal:
         rounds: The plans that were built, in order, without the two controls.
         marked: Ops that behave differently on the engine, each with how.
         evaluations: How many plans the proposer judged.
+        habit: What the proposer did otherwise than by its definition, to be like the engine.
+        unlike: How far its outputs still were from the engine's, in multiples of their error.
         minimal: Whether the answer is 1-minimal on the proposer, by the last round's bound.
     """
 
@@ -51,6 +54,8 @@ class Proposal:
     rounds: tuple[Round, ...] = ()
     marked: Mapping[int, str] = field(default_factory=dict)
     evaluations: int = 0
+    habit: str = ""
+    unlike: float | None = None
     minimal: bool = False
 
     @property

@@ -9,16 +9,19 @@ is spent: what is left of them proves or shrinks the answer on the engine itself
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from topsideas.calibration.agreement import alike, differing_ops
 from topsideas.calibration.auto import AutoSearch, SearchResult
 from topsideas.calibration.disguise import Disguised
+from topsideas.calibration.habits import Habit, best_habit, habits, unlikeness
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
 from topsideas.calibration.proposal import Proposal, Round, ratio
 from topsideas.calibration.settings import Settings
-from topsideas.engines.base import Arrays, Engine, Readback
+from topsideas.engines.base import Arrays, Engine, Kernels, Once, Readback, Runnable
 from topsideas.errors import BaselineError, EngineError
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
@@ -26,9 +29,11 @@ from topsideas.search.oracle import Budget, BudgetSpent, Items
 from topsideas.stats.criteria import Tolerance
 from topsideas.verdict import Verdict
 
-# Plans that are minimal on the emulator owe part of their margin to its own roundings, so that an
-# engine needs more. Measured on emulated devices that fuse: see docs/engines.md.
-_SELECTED = 1.1
+# Plans that are minimal on the emulator owe part of their margin to its own roundings, which an
+# engine does not repeat: so much room is left where the two are unlike.
+_SELECTED = 0.1
+# Samples whose outputs tell an engine's habits: the hardest, and another.
+_COMPARED = 2
 # A plan that fails is followed by one with this much more room at least, and more each time.
 _TIGHTER = (1.15, 1.3, 1.6)
 # Beyond this the engine computes something else, not the same with other roundings.
@@ -47,13 +52,13 @@ class ProposedSearch(AutoSearch):
 
     Args:
         model: The model.
-        proposer: The engine that is searched, the emulator.
-        proposer_journal: Makes its journals: verdicts depend on the rule.
+        proposers: Opens the engine that is searched, the emulator, with a habit.
+        proposer_journal: Remembers what it said.
         same_numbers: Whether op ids are those of the model's nodes on both engines.
     """
 
     model: Model = field(kw_only=True)
-    proposer: Engine = field(kw_only=True)
+    proposers: Callable[[Habit], Engine] = field(kw_only=True)
     proposer_journal: Journal = field(kw_only=True)
     same_numbers: bool = field(kw_only=True, default=True)
 
@@ -64,7 +69,11 @@ class ProposedSearch(AutoSearch):
         super().__post_init__()
         self._rounds: list[Round] = []
         self._marked: dict[int, str] = {}
-        self._disguised = Disguised(self.proposer)
+        self._habits = {habit.name: habit for habit in habits()}
+        self._plain = self._habit = next(iter(self._habits))
+        self._opened: dict[str, Engine] = {}
+        self._unlike: dict[str, list[float]] = {}
+        self._disguised = Disguised(self._emulator(self._plain))
         self._emulated: dict[Items, Verdict] = {}
         self._evaluations = 0
         self._last: SearchResult | None = None
@@ -74,7 +83,9 @@ class ProposedSearch(AutoSearch):
         found = super().run()
         last = self._last
         proposal = Proposal(
-            proposer=self.proposer.identity(),
+            proposer=self._disguised.identity(),
+            habit=self._habit,
+            unlike=self._closeness(self._habit),
             all_low=self._emulated_verdict(self._must),
             rounds=tuple(self._rounds),
             marked=dict(self._marked),
@@ -92,6 +103,7 @@ class ProposedSearch(AutoSearch):
     def _search(self) -> Items:
         self._check_baseline()
         self._check_deterministic()
+        self._adapt(self._must)
         best = self._first_passing()
         return self._proved(best) if self._affordable(best) else self._smaller(best)
 
@@ -105,21 +117,24 @@ class ProposedSearch(AutoSearch):
         """The first plan that passes on the engine. Raises BudgetSpent."""
         low = self.oracle.known(self._must)
         apart = ratio(low.margin if low else None, self._emulated_verdict(self._must).margin)
-        room = _SELECTED * min(max(apart or 1.0, 0.5), _GROSS)
+        room = self._selected() * min(max(apart or 1.0, 0.5), _GROSS)
         why, failures = "emulated", 0
         while True:
             bound = self.settings.bound / room
             found = self._build(why, bound, self._searched(bound))
             if found.verdict.passed:
                 return found.kept
-            needed = found.ratio
+            if self._adapt(found.kept):
+                why, room = "adapted", self._selected()
+                continue
             if self._mark(found):
                 why = "marked"
                 continue
+            needed = ratio(found.verdict.margin, self._emulated_verdict(found.kept).margin)
             if needed is None or needed > _GROSS:  # nothing to measure room by
                 return self._grown(found.kept)
             why = "tighter"
-            room = max(room * _TIGHTER[min(failures, 2)], needed * _SELECTED)
+            room = max(room * _TIGHTER[min(failures, 2)], needed * self._selected())
             failures += 1
 
     def _grown(self, kept: Items) -> Items:
@@ -206,7 +221,10 @@ class ProposedSearch(AutoSearch):
     def _searched(self, bound: float) -> Items:
         """The emulator's answer by a bound. Raises BudgetSpent, KeyboardInterrupt."""
         settings = self._proposing(bound)
-        journal = self.proposer_journal.ruled({**settings.judging(), **self._disguised.to_json()})
+        habit = {} if self._habit == self._plain else {"habit": self._habit_key()}
+        journal = self.proposer_journal.of(
+            {**habit, **self._disguised.to_json()}, settings.judging()
+        )
         self.progress.phase(f"searching on the emulator, margin {bound:.3g}")
         search = AutoSearch(
             self._disguised,
@@ -235,6 +253,12 @@ class ProposedSearch(AutoSearch):
             raise BudgetSpent(found.stopped.removeprefix("budget: "))
         return (found.plan.kept & self.candidates) | self._must
 
+    def _habit_key(self) -> Any:
+        """What the habit does to this model."""
+        ops = self._habits[self._habit].applied(self.model).ops
+        slots = [[op.id, sorted(op.slots.inputs), sorted(op.slots.outputs)] for op in ops]
+        return [dict(self._habits[self._habit].options), slots]
+
     def _proposing(self, bound: float) -> Settings:
         """Settings for the emulator. Room above the tolerance widens the tolerance itself."""
         must = self._asked.must_keep | self._marked.keys()
@@ -256,6 +280,62 @@ class ProposedSearch(AutoSearch):
             wider = replace(rule, rtol=rule.rtol * bound, atol=rule.atol * bound)
             return replace(changed, criterion=wider, bound=1.0)
         return replace(changed, bound=min(bound, 1.0))
+
+    # --- habits ---------------------------------------------------------------------------------
+
+    def _emulator(self, name: str) -> Engine:
+        if name not in self._opened:
+            self._opened[name] = self.proposers(self._habits[name])
+        return self._opened[name]
+
+    def _selected(self) -> float:
+        """Room for the emulator's luck: none where it repeats the engine's roundings."""
+        return 1.0 + _SELECTED * min(1.0, self._closeness(self._habit))
+
+    def _closeness(self, name: str) -> float:
+        scores = self._unlike.get(name, [])
+        return sum(scores) / len(scores) if scores else 1.0
+
+    def _adapt(self, kept: Items) -> bool:
+        """Take the habit that explains what the engine gave for a plan; says whether it is new."""
+        self.progress.phase("comparing the engine's outputs with emulated ones")
+        before = self._habit
+        try:
+            self._read_kernels(kept)
+            self._score(kept)
+        except EngineError:  # a plan that the engine cannot run tells nothing
+            return False
+        means = {name: self._closeness(name) for name in self._habits if self._unlike.get(name)}
+        self._habit = best_habit(means, self._plain)
+        if self._habit != before:
+            self._disguised = Disguised(self._emulator(self._habit))
+            self._emulated.clear()
+        return self._habit != before
+
+    def _read_kernels(self, kept: Items) -> None:
+        """Once: what the engine runs in one kernel is a habit to try."""
+        executable = self.engine.compile(PrecisionPlan(kept))
+        if len(self._unlike) or not self.same_numbers or not isinstance(executable, Kernels):
+            return
+        groups = executable.kernels(self.references.inputs(self.references.ids[0]))
+        self._habits = {habit.name: habit for habit in habits(groups or ())}
+
+    def _score(self, kept: Items) -> None:
+        executable = self.engine.compile(PrecisionPlan(kept))
+        samples = sorted(self.references.ids, key=lambda i: i != self.judge.hardest)[:_COMPARED]
+        real = {i: executable.run(self.references.inputs(i)) for i in samples}
+        for name in self._habits if self.same_numbers else [self._plain]:
+            try:
+                emulated = self._emulator(name).compile(PrecisionPlan(kept))
+                runner = emulated.once() if isinstance(emulated, Once) else emulated
+                found = [self._unlike_on(i, runner, real[i]) for i in samples]
+            except EngineError:  # a habit that this model's opset cannot express
+                continue
+            self._unlike.setdefault(name, []).append(sum(found) / len(found))
+
+    def _unlike_on(self, sample: int, runner: Runnable, real: Arrays) -> float:
+        emulated = runner.run(self.references.inputs(sample))
+        return unlikeness(real, emulated, self.references.golden(sample))
 
     # --- what differs --------------------------------------------------------------------------
 

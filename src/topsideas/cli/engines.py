@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from topsideas.calibration.habits import Habit
 from topsideas.calibration.renumbered import Renumbered, correspondence
 from topsideas.engines.base import Engine, OwnOps
 from topsideas.engines.options import EngineOptions
@@ -25,6 +26,7 @@ class Engines:
 
     Attributes:
         engine: Judges plans.
+        proposers: Opens the proposer with a habit.
         proposer: Is searched for plans that ``engine`` verifies; None to search ``engine``.
         golden: Computes outputs in fp32 on the CPU.
         model: The model, with the ops that plans are made of.
@@ -36,6 +38,7 @@ class Engines:
     golden: Callable[[dict[str, Any]], dict[str, Any]] | None
     model: Model
     notes: tuple[str, ...]
+    proposers: Callable[[Habit], Engine] | None = None
 
 
 def open_engines(args: Namespace, name: str, model: Model, options: EngineOptions) -> Engines:
@@ -66,9 +69,13 @@ def open_engines(args: Namespace, name: str, model: Model, options: EngineOption
     def golden(inputs: dict[str, Any]) -> dict[str, Any]:
         return emulator.compile(everything).run(inputs)
 
+    def opener(habit: Habit) -> Engine:
+        changed = replace(plain, compile_options=dict(habit.options))
+        return open_engine(_EMULATOR, habit.applied(model), changed)
+
     if not isinstance(engine, OwnOps):
         proposer = emulator if _proposes(args, engine) else None
-        return Engines(engine, proposer, golden, model, ())
+        return Engines(engine, proposer, golden, model, (), opener)
     own = replace(model, ops=engine.ops())
     notes = f"op ids are {engine.identity().options.get('numbering', name)} ids of {name}"
     renumbered = _renumbered(args, engine, emulator, model)

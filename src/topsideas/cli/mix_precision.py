@@ -138,6 +138,7 @@ class _Run:
             self.digests,
             golden=engines.golden,
             proposer=engines.proposer,
+            proposers=engines.proposers,
         )
         identity = problem.engine.identity()
         self.notes += foreign_plans(self.model, identity, self.args.fp32_nodes)

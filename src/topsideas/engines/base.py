@@ -185,6 +185,15 @@ class Readback(Protocol):
 
 
 @runtime_checkable
+class Kernels(Protocol):
+    """An executable that tells which ops the engine fused."""
+
+    def kernels(self, feeds: Arrays) -> Sequence[tuple[int, ...]] | None:
+        """The ops of each kernel; None where it cannot tell after all. Raises EngineError."""
+        ...
+
+
+@runtime_checkable
 class OwnStatistics(Protocol):
     """An executable whose engine counts by itself what CALC reports."""
 

@@ -212,6 +212,8 @@ def _proposal(proposal: Proposal, ops: Mapping[int, Op]) -> Json:
         "builds": proposal.builds,
         "evaluations": proposal.evaluations,
         "minimal": proposal.minimal,
+        "habit": proposal.habit,
+        "unlike": _finite(proposal.unlike),
         "all_low": proposal.all_low.to_json(),
         "rounds": [
             {

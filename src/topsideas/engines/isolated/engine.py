@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -168,6 +168,11 @@ class IsolatedExecutable:
     def differing(self, feeds: Arrays) -> Mapping[int, str]:
         """Ops that run in another precision than the plan's, each with which."""
         found: Mapping[int, str] = self._if_able("differing", _plain(feeds)) or {}
+        return found
+
+    def kernels(self, feeds: Arrays) -> Sequence[tuple[int, ...]] | None:
+        """The ops of each kernel; None if the engine does not tell."""
+        found: Sequence[tuple[int, ...]] | None = self._if_able("kernels", _plain(feeds))
         return found
 
     def statistics(

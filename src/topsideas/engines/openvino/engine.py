@@ -19,7 +19,7 @@ from topsideas.engines.base import Arrays, Capabilities, Identity, OpRecord, Pro
 from topsideas.engines.feeds import checked_feeds, in_order
 from topsideas.engines.foreign import mapped
 from topsideas.engines.lazily import Lazily
-from topsideas.engines.openvino.readback import differing_ops, listing
+from topsideas.engines.openvino.readback import differing_ops, kernels, listing
 from topsideas.engines.openvino.runtime import (
     CAPABILITY,
     NAME,
@@ -199,6 +199,11 @@ class OpenVinoExecutable:
     def differing(self, feeds: Arrays) -> Mapping[int, str]:
         """Ops that run in another precision than the plan's, each with which; on any sample."""
         return differing_ops(self.build().compiled, self.build().typed, self.engine.model)
+
+    def kernels(self, feeds: Arrays) -> list[tuple[int, ...]]:
+        """The ops of each kernel, whatever is fed. Raises EngineError."""
+        built = self.build()
+        return [k.ops for k in kernels(built.compiled, built.typed) if k.ops]
 
     def save(self, path: Path) -> None:
         """Write the model as OpenVINO IR, zipped: ``model.xml`` and ``model.bin``."""
