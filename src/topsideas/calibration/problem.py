@@ -94,6 +94,10 @@ class Problem:
         """Judge a plan on every sample. Raises ValidatorError."""
         return Judge(self.engine, self.references, self.settings).full_margin(plan.kept)
 
+    def verdicts(self, plan: PrecisionPlan) -> list[Verdict]:
+        """The verdicts on every sample, the worst first. Raises ValidatorError."""
+        return Judge(self.engine, self.references, self.settings).verdicts(plan.kept)
+
     def statistics(
         self,
         plan: PrecisionPlan,

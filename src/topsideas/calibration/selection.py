@@ -86,6 +86,14 @@ def foreign_plans(model: Model, engine: Identity, tokens: Iterable[str | int]) -
     return lines
 
 
+def read_report(path: Path) -> dict[str, Any]:
+    """The report in a file of ops; empty where the file is a plain list. Raises PlanError."""
+    try:
+        return _report(_read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise PlanError(f"{path}: not valid JSON: {error}") from error
+
+
 def _one(model: Model, token: str | int) -> int:
     text = str(token)
     if _NUMBER.fullmatch(text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from topsideas.errors import EXIT_INTERRUPTED, TopsideasError
 from topsideas.report.text import printable
@@ -22,9 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     args = build_parser(listing="--list_ops" in words).parse_args(words)
     try:
-        from topsideas.cli.mix_precision import run
-
-        return run(args, words)
+        # Each subcommand names its module; a run imports that one only.
+        module = getattr(args, "module", "topsideas.cli.mix_precision")
+        code: int = import_module(module).run(args, words)
+        return code
     except TopsideasError as error:
         _say(str(error))
         return error.exit_code

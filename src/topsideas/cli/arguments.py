@@ -10,6 +10,7 @@ from typing import NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from topsideas import __version__
+from topsideas.cli import doctor, probe, verify
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
 
@@ -62,6 +63,11 @@ def build_parser(*, listing: bool = False) -> argparse.ArgumentParser:
             target, help=summary, description=summary, formatter_class=parser.formatter_class
         ).add_subparsers(dest="command", required=True, metavar="COMMAND")
         _add_mix_precision(commands, target, overflow, listing=listing)
+        if target == "gcu":
+            probe.register(commands)
+        if target == "onnx":
+            verify.register(commands)
+    doctor.register(targets)
     return parser
 
 

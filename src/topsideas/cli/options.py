@@ -8,7 +8,7 @@ import importlib.util
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,21 +63,35 @@ def engine_options(args: Namespace, engine: str, bounds: ShapeBounds | None) -> 
 
     Raises UsageError.
     """
-    if args.overflow is None:
-        args.overflow = _BY_ENGINE.get(engine, _OVERFLOW[args.target])
+    args.overflow = overflow_of(args, engine)
     return EngineOptions(
         min_shapes=dict(bounds.min) if bounds is not None else {},
         max_shapes=dict(bounds.max) if bounds is not None else {},
         isolation=_isolation(args, engine),
         finalize=getattr(args, "finalize", False),
         numerics=Numerics(PRECISIONS[args.precision], Overflow(args.overflow)),
-        compile_options=_compile_options(args.compile_options),
+        compile_options=compile_options(args.compile_options),
         resource_mode=args.resource_mode,
         device=args.device,
         cluster=tuple(args.cluster),
         threads=args.threads,
         memory_limit=args.memory_limit,
     )
+
+
+def overflow_of(args: Namespace, engine: str, found: Mapping[str, Any] | None = None) -> str:
+    """What was asked for, else what the engine does, else what a report or the target says."""
+    if args.overflow is not None:
+        return str(args.overflow)
+    there = (found or {}).get("overflow", _OVERFLOW[args.target])
+    return str(_BY_ENGINE.get(engine, there))
+
+
+def engine_isolation(engine: str, *, isolate: bool) -> Isolation | None:
+    """A child process where the engine always needs one, or where it is asked for."""
+    if ENGINES[engine].isolated:
+        return Isolation(_BUILD_SECONDS, _RUN_SECONDS)
+    return Isolation() if isolate else None
 
 
 def _isolation(args: Namespace, engine: str) -> Isolation | None:
@@ -99,7 +113,8 @@ def shape_bounds_of(args: Namespace, model: Model) -> ShapeBounds | None:
     return shape_bounds(low, high, signature_of(model))
 
 
-def _compile_options(text: str) -> dict[str, Any]:
+def compile_options(text: str) -> dict[str, Any]:
+    """The engine's options from JSON text or ``@file``. Raises UsageError."""
     source = "--compile_options"
     if text.startswith("@"):
         source = text[1:]

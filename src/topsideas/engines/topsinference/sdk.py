@@ -80,8 +80,8 @@ class Sdk:
         self._card, self._cluster = card, list(cluster)
         os.environ.update(filled(profile.environment, folder=str(folder)))
         self.module = _import()
-        self._style = profile.argument_style
-        self._options_style = profile.options_style
+        self.style = profile.argument_style
+        self.options_style = profile.options_style
 
     @property
     def version(self) -> str:
@@ -223,25 +223,25 @@ class Sdk:
         # A comma inside a name can only be told apart in a list.
         split = name.endswith("names") and any("," in str(part) for part in listed)
         styles = {"strings": text, "lists": listed}
-        if self._style != "auto" or split:
-            wanted = "lists" if split else self._style
+        if self.style != "auto" or split:
+            wanted = "lists" if split else self.style
             _asked(name, lambda: method(styles[wanted]))
             return
         for style, value in styles.items():
             if _taken(name, method, value):
-                self._style = style
+                self.style = style
                 return
         raise EngineError(f"{MODULE} {name} takes neither texts nor lists")
 
     def _set_options(self, optimizer: Any, options: Mapping[str, Any]) -> None:
         styles = {"json": json.dumps(dict(options)), "dict": dict(options)}
-        if self._options_style != "auto":
-            value = styles[self._options_style]
+        if self.options_style != "auto":
+            value = styles[self.options_style]
             _asked("set_compile_options", lambda: optimizer.set_compile_options(value))
             return
         for style, value in styles.items():
             if _taken("set_compile_options", optimizer.set_compile_options, value):
-                self._options_style = style
+                self.options_style = style
                 return
         raise EngineError(f"{MODULE} set_compile_options takes neither JSON text nor a dict")
 
