@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from topsideas.calibration.problem import Problem
-from topsideas.engines.base import Latency, Readback
+from topsideas.engines.base import Doubts, Latency, Readback, finalized
 from topsideas.errors import EngineError
 from topsideas.plan import PrecisionPlan
+from topsideas.verdict import Verdict
 
 _SHOWN = 8
 _REPEATS = 20
@@ -22,15 +23,27 @@ def readback_notes(problem: Problem, plan: PrecisionPlan) -> list[str]:
     executable = engine.compile(plan)
     try:
         differing = executable.differing(feeds) if isinstance(executable, Readback) else {}
+        doubts = executable.doubts(feeds) if isinstance(executable, Doubts) else []
         latency = _latency_line(problem, plan)
     except EngineError as error:  # the run itself failed: its verdict says so
         return [f"no read-back from {engine.identity().name}: {error}"]
-    notes = list(getattr(executable, "notes", ()))
+    notes = [*getattr(executable, "notes", ()), *doubts]
     if differing:
         listed = [f"{op} ran in {what}" for op, what in list(differing.items())[:_SHOWN]]
         more = f", and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         notes.append(f"{engine.identity().name} differs from the plan: {', '.join(listed)}{more}")
     return notes + latency
+
+
+def deployed_verdict(problem: Problem, plan: PrecisionPlan, verdict: Verdict) -> Verdict:
+    """The verdict on the build for deployment, where that is another build.
+
+    Without what makes builds comparable op by op a compiler fuses more, so that a plan which
+    passed may fail. Raises ValidatorError.
+    """
+    if not problem.engine.capabilities().finalizes:
+        return verdict
+    return problem.judged(finalized(problem.engine, plan))
 
 
 def _latency_line(problem: Problem, plan: PrecisionPlan) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from topsideas.engines.base import Capabilities, Engine, Executable, Identity, Runnable
+from topsideas.engines.base import Blocks, Capabilities, Engine, Executable, Identity, Runnable
 from topsideas.plan import PrecisionPlan
 
 
@@ -23,6 +24,8 @@ class Disguised:
         self._inner = inner
         self._low: frozenset[int] = frozenset()
         self._fp32: frozenset[int] = frozenset()
+        if isinstance(inner, Blocks):  # what has no blocks must not look as if it had
+            self.blocks: Callable[[], Sequence[frozenset[int]]] = inner.blocks
 
     def learn(self, *, low: frozenset[int], fp32: frozenset[int]) -> None:
         """Ops that ran low although the plan keeps them, and the other way round."""
@@ -54,7 +57,3 @@ class Disguised:
     def load(self, path: Path) -> Runnable:
         """Open an executable of the emulator."""
         return self._inner.load(path)
-
-    def blocks(self) -> Any:
-        """The emulator's blocks."""
-        return self._inner.blocks()  # type: ignore[attr-defined]

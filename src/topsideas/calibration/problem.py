@@ -18,7 +18,7 @@ from topsideas.calibration.progress import Progress
 from topsideas.calibration.propose import ProposedSearch
 from topsideas.calibration.references import References, SampleSource
 from topsideas.calibration.settings import Settings
-from topsideas.engines.base import Engine, OwnOps
+from topsideas.engines.base import Engine, OwnOps, Runnable
 from topsideas.engines.options import EngineOptions
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
@@ -93,6 +93,11 @@ class Problem:
     def verdict(self, plan: PrecisionPlan) -> Verdict:
         """Judge a plan on every sample. Raises ValidatorError."""
         return Judge(self.engine, self.references, self.settings).full_margin(plan.kept)
+
+    def judged(self, runnable: Runnable) -> Verdict:
+        """Judge anything that runs, on every sample. Raises ValidatorError."""
+        judge = Judge(self.engine, self.references, self.settings)
+        return judge.verdicts(frozenset(), runnable)[0]
 
     def verdicts(self, plan: PrecisionPlan) -> list[Verdict]:
         """The verdicts on every sample, the worst first. Raises ValidatorError."""

@@ -8,7 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from topsideas.engines.base import Capabilities, Engine, Executable, Identity, Runnable
+from topsideas.engines.base import (
+    Blocks,
+    Capabilities,
+    Engine,
+    Executable,
+    Identity,
+    Once,
+    Runnable,
+)
 from topsideas.graph.ops import Op
 from topsideas.plan import PrecisionPlan
 
@@ -71,6 +79,14 @@ class Renumbered:
             kept = frozenset().union(*(self._same.get(op, frozenset()) for op in plan.kept))
         return _Executable(self._inner.compile(PrecisionPlan(kept)), self._theirs())
 
+    def blocks(self) -> list[frozenset[int]]:
+        """The emulator's blocks, by the engine's ids."""
+        if not isinstance(self._inner, Blocks):
+            return [self._all]
+        theirs = self._theirs()
+        ours = self._inner.blocks()
+        return [frozenset(n for op in block for n in theirs.get(op, ())) for block in ours]
+
     def _theirs(self) -> dict[int, list[int]]:
         found: dict[int, list[int]] = defaultdict(list)
         for number, ops in sorted(self._same.items()):
@@ -94,6 +110,9 @@ class _Executable:
 
     def trace(self, feeds: Any) -> Any:
         return _Trace(self._inner.trace(feeds), self._theirs)
+
+    def once(self) -> Runnable:
+        return self._inner.once() if isinstance(self._inner, Once) else self._inner
 
     def save(self, path: Path) -> None:
         self._inner.save(path)

@@ -14,7 +14,7 @@ from topsideas.calibration.artefacts import (
     save_inlined_model,
 )
 from topsideas.calibration.auto import SearchResult
-from topsideas.calibration.deployed import readback_notes
+from topsideas.calibration.deployed import deployed_verdict, readback_notes
 from topsideas.calibration.manual import SampleStatistics
 from topsideas.calibration.problem import (
     Problem,
@@ -169,6 +169,8 @@ class _Run:
         with progress_for(self.args) as progress:
             statistics = problem.statistics(self.kept, mode, self.thresholds, workspace, progress)
             verdict = self._manual_verdict(problem, statistics)
+            if self.args.finalize:
+                verdict = deployed_verdict(problem, self.kept, verdict)
         files = self._files(problem, workspace, self.kept, passed=verdict.passed)
         return self._document(problem, self.kept, verdict, statistics, files, None), False
 
@@ -205,6 +207,8 @@ class _Run:
             mode = "OFF" if off else self._mode(problem, "CALC")
             statistics = problem.statistics(found.plan, mode, self.thresholds, workspace, progress)
         verdict = _overall(found)
+        if self.args.finalize and verdict.passed:
+            verdict = deployed_verdict(problem, found.plan, verdict)
         files = self._files(problem, workspace, found.plan, passed=verdict.passed)
         report = self._document(problem, found.plan, verdict, statistics, files, found)
         return report, found.interrupted
@@ -230,7 +234,9 @@ class _Run:
         if self.model.inlined:
             files["inlined_model"] = str(save_inlined_model(self.model, workspace))
             self.notes.append("local functions were inlined; ids index the inlined model")
-        if self.args.finalize and not ENGINES[self.engine_name].numbers_ops:
+        if self.args.finalize and problem.engine.capabilities().finalizes:
+            files["deploy_model"] = files["fp16_executable"]
+        elif self.args.finalize:
             path, lines = save_deploy_model(self.model, plan, self.options.numerics, workspace)
             files["deploy_model"] = str(path)
             self.notes += lines

@@ -80,6 +80,7 @@ class Capabilities:
         rounds_as_defined: Whether single low ops equal the emulator's definition bit for bit.
         readable: Whether the executable tells in which precision each op really ran.
         counts: Whether the engine itself counts what CALC reports.
+        finalizes: Whether a build for deployment is another than one for comparisons.
     """
 
     traces: bool = True
@@ -90,6 +91,7 @@ class Capabilities:
     rounds_as_defined: bool = True
     readable: bool = False
     counts: bool = False
+    finalizes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,15 @@ class Readback(Protocol):
 
         Raises EngineError.
         """
+        ...
+
+
+@runtime_checkable
+class Doubts(Protocol):
+    """An executable that cannot tell what the engine did, but can tell what looks wrong."""
+
+    def doubts(self, feeds: Arrays) -> list[str]:
+        """Lines that the user should read; none as a rule. Raises EngineError."""
         ...
 
 

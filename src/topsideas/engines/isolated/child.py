@@ -18,7 +18,7 @@ from topsideas.graph.loading import load_model
 from topsideas.plan import PrecisionPlan
 
 # What an executable may be able to do beyond running; the parent asks before it promises.
-_ABILITIES = ("differing", "kernels", "statistics", "latency")
+_ABILITIES = ("differing", "doubts", "kernels", "statistics", "latency")
 
 
 class _Server:

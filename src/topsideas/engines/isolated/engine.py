@@ -170,6 +170,10 @@ class IsolatedExecutable:
         found: Mapping[int, str] = self._if_able("differing", _plain(feeds)) or {}
         return found
 
+    def doubts(self, feeds: Arrays) -> list[str]:
+        """What looks wrong in the child."""
+        return list(self._if_able("doubts", _plain(feeds)) or ())
+
     def kernels(self, feeds: Arrays) -> Sequence[tuple[int, ...]] | None:
         """The ops of each kernel; None if the engine does not tell."""
         found: Sequence[tuple[int, ...]] | None = self._if_able("kernels", _plain(feeds))

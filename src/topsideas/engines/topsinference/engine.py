@@ -103,7 +103,7 @@ class TopsEngine:
             dear=True,
             counts=bool(self.profile.statistics_options and self.profile.statistics_files),
             rounds_as_defined=False,
-            readable=True,
+            finalizes=True,
         )
 
     def compile(self, plan: PrecisionPlan) -> TopsExecutable:
@@ -200,20 +200,23 @@ class TopsExecutable:
         outputs = self.engine.run(build.engine, checked)
         return read_statistics(build.folder, profile.statistics_files), outputs
 
-    def differing(self, feeds: Arrays) -> Mapping[int, str]:
-        """The plan's kept ops, if the outputs are those of the plain mixed build bit for bit.
+    def doubts(self, feeds: Arrays) -> list[str]:
+        """A line if the outputs are those of the plain mixed build bit for bit.
 
-        Then the SDK most likely ignores the way in which the plan was given. Raises EngineError.
+        Then the SDK may ignore the way in which the plan was given; or the ops that are kept
+        make no difference by themselves. Raises EngineError.
         """
         kept = self.plan.kept & self.engine.candidates
         if not kept or kept == self.engine.candidates:
-            return {}
+            return []
         found = self.run(feeds)
         plain = replace(self, plan=PrecisionPlan.of([]), _built={}).run(feeds)
-        same = all(found[n].tobytes() == plain[n].tobytes() for n in found)
-        return (
-            dict.fromkeys(sorted(kept), "fp16: the outputs are those without it") if same else {}
-        )
+        if any(found[n].tobytes() != plain[n].tobytes() for n in found):
+            return []
+        return [
+            "the outputs are bit for bit those of the build with no op in fp32: either the ops "
+            f"make no difference by themselves, or the SDK ignores {self.engine.strategy.name}"
+        ]
 
     def save(self, path: Path) -> None:
         """Write the executable; where several shapes were built, that of the first."""
