@@ -16,6 +16,7 @@ from topsideas.calibration.artefacts import (
 from topsideas.calibration.auto import SearchResult
 from topsideas.calibration.deployed import deployed_verdict, readback_notes
 from topsideas.calibration.manual import SampleStatistics
+from topsideas.calibration.opening import Engines, open_engines
 from topsideas.calibration.problem import (
     Problem,
     fingerprint,
@@ -24,7 +25,6 @@ from topsideas.calibration.problem import (
 )
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.selection import foreign_plans, select_ops, select_shown
-from topsideas.cli.engines import Engines, open_engines
 from topsideas.cli.listing import list_ops
 from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
 from topsideas.cli.progress import progress_for
@@ -94,7 +94,8 @@ class _Run:
         samples = self._samples()
         # Before the workspace: options and samples that are refused must leave no mark on it.
         self.digests = read_samples(samples.files, self.bounds)
-        engines = open_engines(self.args, self.engine_name, self.model, self.options)
+        propose = "none" if self.args.manual else self.args.propose
+        engines = open_engines(self.engine_name, self.model, self.options, propose=propose)
         self.model = engines.model
         self.notes += engines.notes
         if ENGINES[self.engine_name].numbers_ops:

@@ -8,10 +8,10 @@ from typing import Any
 
 from topsideas.calibration.deployed import readback_notes
 from topsideas.calibration.journal import MemoryStore
+from topsideas.calibration.opening import open_engines
 from topsideas.calibration.problem import Problem, make_problem, read_samples
 from topsideas.calibration.selection import foreign_plans, read_report, select_ops
 from topsideas.calibration.settings import Settings
-from topsideas.cli.engines import open_engines
 from topsideas.cli.options import compile_options, engine_isolation, overflow_of
 from topsideas.engines.options import EngineOptions
 from topsideas.engines.registry import choose
@@ -61,7 +61,7 @@ def _problem(
         device=args.device,
         isolation=engine_isolation(name, isolate=args.isolate),
     )
-    engines = open_engines(argparse.Namespace(propose="none", manual=True), name, model, options)
+    engines = open_engines(name, model, options, propose="none")
     files = scan_folder(args.sample_dir, signature_of(model)).files
     problem = make_problem(
         engines.model,

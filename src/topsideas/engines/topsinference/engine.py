@@ -284,6 +284,23 @@ def _check_options(options: EngineOptions) -> None:
         raise EngineError("a GCU decides about subnormals and accumulation itself")
 
 
+def load_in_process(path: Path, options: EngineOptions, scope: ExitStack) -> Any:
+    """The SDK's own engine, loaded into this process.
+
+    Args:
+        path: A saved executable.
+        options: Which card and clusters to claim.
+        scope: Keeps them claimed until it is closed.
+
+    Raises:
+        EngineError: The SDK cannot be imported, or refuses the file.
+    """
+    folder = Path(tempfile.gettempdir())
+    sdk = Sdk(profile_of(options), folder, options.device, options.cluster)
+    scope.enter_context(sdk.device())
+    return sdk.load(path)
+
+
 def profile_of(options: EngineOptions) -> SdkProfile:
     """The profile that the compile option ``sdk_profile`` names or holds. Raises EngineError."""
     return read_profile(options.compile_options.get("sdk_profile"))

@@ -1,8 +1,7 @@
-"""From arguments to opened engines: the one that is asked for, and the one that proposes."""
+"""Opens engines: the one that is asked for, and the one that proposes plans to it."""
 
 from __future__ import annotations
 
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,8 +40,16 @@ class Engines:
     proposers: Callable[[Habit], Engine] | None = None
 
 
-def open_engines(args: Namespace, name: str, model: Model, options: EngineOptions) -> Engines:
-    """Open what the arguments ask for.
+def open_engines(
+    name: str, model: Model, options: EngineOptions, *, propose: str = "auto"
+) -> Engines:
+    """Open what is asked for.
+
+    Args:
+        name: The engine's name in the registry.
+        model: The model.
+        options: What is asked of the engine.
+        propose: ``emulator``, ``none``, or ``auto``: the emulator where builds are dear.
 
     Raises:
         EngineError: An engine cannot start, or refuses the model or an option.
@@ -50,7 +57,7 @@ def open_engines(args: Namespace, name: str, model: Model, options: EngineOption
     """
     engine = open_engine(name, model, options)
     if name == _EMULATOR:
-        if args.propose == _EMULATOR:
+        if propose == _EMULATOR:
             raise UsageError(
                 "--propose emulator: the engine is the emulator itself; expected another --engine"
             )
@@ -74,28 +81,26 @@ def open_engines(args: Namespace, name: str, model: Model, options: EngineOption
         return open_engine(_EMULATOR, habit.applied(model), changed)
 
     if not isinstance(engine, OwnOps):
-        proposer = emulator if _proposes(args, engine) else None
+        proposer = emulator if _proposes(propose, engine) else None
         return Engines(engine, proposer, golden, model, (), opener)
     own = replace(model, ops=engine.ops())
     notes = f"op ids are {engine.identity().options.get('numbering', name)} ids of {name}"
-    renumbered = _renumbered(args, engine, emulator, model)
+    renumbered = _renumbered(propose, engine, emulator, model)
     return Engines(engine, renumbered, golden, own, (notes,))
 
 
-def _proposes(args: Namespace, engine: Engine) -> bool:
-    if args.manual or args.propose == "none":
-        return False
-    return args.propose == _EMULATOR or engine.capabilities().dear
+def _proposes(propose: str, engine: Engine) -> bool:
+    return propose == _EMULATOR or (propose == "auto" and engine.capabilities().dear)
 
 
-def _renumbered(args: Namespace, engine: OwnOps, emulator: Engine, model: Model) -> Engine | None:
+def _renumbered(propose: str, engine: OwnOps, emulator: Engine, model: Model) -> Engine | None:
     """The emulator under an engine's own ids, if its ops bear the names of the model's nodes."""
-    if args.manual or args.propose == "none":
+    if propose == "none":
         return None
     same = correspondence(engine.ops(), model.ops)
     if same is not None:
         return Renumbered(emulator, model.candidates, same)
-    if args.propose == _EMULATOR:
+    if propose == _EMULATOR:
         raise UsageError(
             "--propose emulator: the engine numbers the ops of its compiled graph, and too few of "
             "them bear the names of the model's nodes to be recognised; expected --propose none"
