@@ -32,7 +32,9 @@ from topsideas.graph.loading import load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import FP16, Numerics, Overflow
 
-CONFIG = {"style": "both", "options": "both", "offset": 0} | json.loads(os.environ.get("STANDIN", "{}"))
+CONFIG = {"style": "both", "options": "both", "offset": 0} | json.loads(
+    os.environ.get("STANDIN", "{}")
+)
 
 __version__ = CONFIG.get("version", "0.0 standin")
 
@@ -189,7 +191,14 @@ class _Optimizer:
         if not isinstance(options, wanted):
             raise TypeError(f"incompatible function arguments: {type(options).__name__}")
         options = json.loads(options) if isinstance(options, str) else options
-        known = {"fp32_op_ids", "op_compare", "op_statistic", "op_dump", "resource_mode", "hlir_options"}
+        known = {
+            "fp32_op_ids",
+            "op_compare",
+            "op_statistic",
+            "op_dump",
+            "resource_mode",
+            "hlir_options",
+        }
         if options.keys() - known:
             raise RuntimeError(f"unknown compile options {sorted(options.keys() - known)}")
         self._options = options
@@ -212,7 +221,9 @@ class _Optimizer:
         kept = {i - offset for i in self._options.get("fp32_op_ids", [])}
         kept |= {i for i, layer in network.layers.items() if layer.precision == DT_FLOAT32}
         _misbehave("build", kept)
-        return PyEngine(_Compiled(network, self._flag, frozenset(kept), self._options, self._range))
+        return PyEngine(
+            _Compiled(network, self._flag, frozenset(kept), self._options, self._range)
+        )
 
 
 def _misbehave(where: str, kept: Any) -> None:
@@ -279,8 +290,12 @@ class PyEngine:
         outputs.extend(self._run(inputs))
 
     def run_with_batch(
-        self, sample_nums: int, input_list: Any, output_list: Any = None,
-        buffer_type: Any = None, py_stream: Any = None,
+        self,
+        sample_nums: int,
+        input_list: Any,
+        output_list: Any = None,
+        buffer_type: Any = None,
+        py_stream: Any = None,
     ) -> _Future:
         found = self._run(input_list)
         if output_list is not None:
@@ -315,9 +330,7 @@ class PyEngine:
         for at, (array, shape) in enumerate(zip(arrays, own.shapes, strict=False)):
             for axis, (size, wanted) in enumerate(zip(array.shape, shape, strict=True)):
                 if wanted == -1:
-                    low, high = (
-                        int(own.limits[k][at].split(",")[axis]) for k in ("min", "max")
-                    )
+                    low, high = (int(own.limits[k][at].split(",")[axis]) for k in ("min", "max"))
                     if not low <= size <= high:
                         raise RuntimeError(f"shape {array.shape} is out of range")
                 elif wanted != size:
@@ -360,7 +373,10 @@ def _with_roundings(proto: Any) -> Any:
         if tensor.data_type == half:
             array = onnx.numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
-    limits = [onnx.numpy_helper.from_array(np.float32(v), n) for v, n in ((-65504, "_lo"), (65504, "_hi"))]
+    limits = [
+        onnx.numpy_helper.from_array(np.float32(v), n)
+        for v, n in ((-65504, "_lo"), (65504, "_hi"))
+    ]
     proto.graph.initializer.extend(limits)
     nodes = list(proto.graph.node)
     del proto.graph.node[:]
@@ -397,13 +413,17 @@ def _write_ir(model: Any, plan: PrecisionPlan) -> None:
     low, lines = plan.low(model.candidates), []
     for node, op in zip(model.graph, model.ops, strict=False):
         if node.op_type in _NO_ID:
-            lines.append(f'    %{op.id} = dtu_hlir.constant dense<...> : tensor<f32>')
+            lines.append(f"    %{op.id} = dtu_hlir.constant dense<...> : tensor<f32>")
             continue
         results = ", ".join(_tensor(v, op.id in low) for v in node.outputs)
         number = op.id + CONFIG["offset"]
         attributes = f'{{op_id = {number} : i64, op_name = "{node.name}"}}'
-        lines.append(f'    %{op.id} = "dtu_hlir.{_snake(node)}"() {attributes} : () -> ({results})')
-    text = "\n".join(["module {", "  func @main() {", *lines, '    "dtu_hlir.return"() : () -> ()', "  }", "}"])
+        lines.append(
+            f'    %{op.id} = "dtu_hlir.{_snake(node)}"() {attributes} : () -> ({results})'
+        )
+    text = "\n".join(
+        ["module {", "  func @main() {", *lines, '    "dtu_hlir.return"() : () -> ()', "  }", "}"]
+    )
     (folder / f"tops_ir_dump_{time.time_ns()}.log").write_text(text + "\n")
 
 
@@ -446,5 +466,9 @@ def _write_dump(engine: Any, plan: Any, feeds: Any, folder: Path) -> None:
     low = plan.low(engine._model.candidates)
     for record in _records(engine, plan, feeds):
         for at, output in enumerate(record.outputs):
-            stored = output.astype(np.float16) if record.id in low and output.dtype == np.float32 else output
+            stored = (
+                output.astype(np.float16)
+                if record.id in low and output.dtype == np.float32
+                else output
+            )
             np.save(folder / f"op_{record.id + CONFIG['offset']}_out_{at}.npy", stored)

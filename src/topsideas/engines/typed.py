@@ -84,12 +84,25 @@ class TypedModels:
         for node in nodes:
             node.name = f"{_NAME}{op_id(node)}"
         producers = {str(v.name): op_id(n) for n in nodes for v in n.outputs if v.name}
+        producers |= _behind_casts(copy)
         shown = _show(copy) if traced else {}
         folder = Folder()
         path = folder.path / "model.onnx"
         write_model(copy, path)
         low = frozenset(op_id(n) for n in nodes if _is_low(n)) & plan.low(self._model.candidates)
         return TypedModel(folder, path, low, producers, shown, conversion.warnings)
+
+
+def _behind_casts(copy: ir.Model) -> dict[str, int]:
+    """Outputs of the model that a cast of the converter makes: runtimes that drop it name the op."""
+    found = {}
+    for value in copy.graph.outputs:
+        node = value.producer()
+        if node is not None and op_id(node) < 0 and node.inputs[0] is not None:
+            before = node.inputs[0].producer()
+            if before is not None and op_id(before) >= 0:
+                found[str(value.name)] = op_id(before)
+    return found
 
 
 def _is_low(node: ir.Node) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import RLock
@@ -13,6 +12,7 @@ import numpy as np
 from topsideas.engines.base import Arrays, Capabilities, Identity, OpRecord, Trace
 from topsideas.engines.isolated.process import Child, ChildDied
 from topsideas.engines.options import EngineOptions, Isolation
+from topsideas.engines.workplace import Folder
 from topsideas.errors import EngineError
 from topsideas.graph.conversion_files import write_model
 from topsideas.graph.loading import Model
@@ -43,8 +43,8 @@ class IsolatedEngine:
         self._name, self._options = name, options
         self._target, self._remedy = target, remedy
         self.limits = options.isolation or _DEFAULT
-        self._temporary = tempfile.TemporaryDirectory(prefix="topsideas-")
-        folder = Path(self.limits.folder or self._temporary.name)
+        self._temporary = Folder()
+        folder = Path(self.limits.folder or self._temporary.path)
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / f"{name}.log"
         self._model = self._file(model)
@@ -60,7 +60,7 @@ class IsolatedEngine:
         """The model as a file that gives the same op ids."""
         if model.path is not None:
             return str(model.path.resolve())
-        path = Path(self._temporary.name) / "model.onnx"
+        path = self._temporary.path / "model.onnx"
         write_model(model.graph_model, path)
         return str(path)
 
