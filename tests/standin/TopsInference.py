@@ -29,6 +29,7 @@ import onnx
 from topsideas.engines.emulator.engine import EmulatorEngine
 from topsideas.engines.emulator.whole import WholeModel
 from topsideas.graph.loading import load_model
+from topsideas.graph.ops import op_id
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import FP16, Numerics, Overflow
 
@@ -411,16 +412,18 @@ def _write_ir(model: Any, plan: PrecisionPlan) -> None:
     folder = Path(match[1])
     folder.mkdir(parents=True, exist_ok=True)
     low, lines = plan.low(model.candidates), []
-    for node, op in zip(model.graph, model.ops, strict=False):
+    nodes = {op_id(n): n for graph in model.graph_model.graphs() for n in graph}
+    for op in model.ops:
+        node = nodes[op.id]
         if node.op_type in _NO_ID:
             lines.append(f"    %{op.id} = dtu_hlir.constant dense<...> : tensor<f32>")
             continue
         results = ", ".join(_tensor(v, op.id in low) for v in node.outputs)
         number = op.id + CONFIG["offset"]
         attributes = f'{{op_id = {number} : i64, op_name = "{node.name}"}}'
-        lines.append(
-            f'    %{op.id} = "dtu_hlir.{_snake(node)}"() {attributes} : () -> ({results})'
-        )
+        operands = ", ".join(_tensor(v, False) for v in node.inputs if v is not None)
+        signature = f"({operands}) -> ({results})"
+        lines.append(f'    %{op.id} = "dtu_hlir.{_snake(node)}"() {attributes} : {signature}')
     text = "\n".join(
         ["module {", "  func @main() {", *lines, '    "dtu_hlir.return"() : () -> ()', "  }", "}"]
     )
@@ -441,7 +444,8 @@ def _records(engine: EmulatorEngine, plan: PrecisionPlan, feeds: Any) -> Any:
 def _write_statistics(engine: Any, plan: Any, feeds: Any, asked: Any) -> None:
     found = []
     for record in _records(engine, plan, feeds):
-        raws = record.raw or record.outputs
+        whole = plan.kept >= engine._model.candidates
+        raws = record.raw or (record.outputs if whole else [None] * len(record.outputs))
         pairs = zip(record.outputs, raws, strict=True)
         outputs = [_statistic(o, r, asked) for o, r in pairs if o.dtype == np.float32]
         found.append({"id": record.id + CONFIG["offset"], "outputs": outputs})
@@ -452,7 +456,7 @@ def _write_statistics(engine: Any, plan: Any, feeds: Any, asked: Any) -> None:
 
 def _statistic(stored: Any, raw: Any, asked: Any) -> dict[str, Any]:
     magnitude = np.abs(stored)
-    clipped = np.abs(raw if raw is not None else stored) > 65504
+    clipped = np.abs(raw) > 65504 if raw is not None else np.zeros(1, bool)
     return {
         "ge_ratio": float(np.mean(magnitude >= asked["ge"])),
         "le_ratio": float(np.mean(magnitude <= asked["le"])),

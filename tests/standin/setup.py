@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,12 @@ def use_standin(monkeypatch: pytest.MonkeyPatch, **config: Any) -> None:
     monkeypatch.setenv("STANDIN", json.dumps(config))
     # The engine sets this one itself, before it imports the SDK; here, so that it is undone.
     monkeypatch.setenv("COMPILE_OPTIONS_MLIR_DBG", "")
-    monkeypatch.delitem(sys.modules, "TopsInference", raising=False)
+    spec = spec_from_file_location("TopsInference", FOLDER / "TopsInference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "TopsInference", module)
+    spec.loader.exec_module(module)
 
 
 def open_standin(model: Model, numerics: Numerics, profile: Any = None, **options: Any) -> Any:

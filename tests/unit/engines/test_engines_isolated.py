@@ -42,7 +42,7 @@ def _open(what: str, model: Model | None = None, **limits: Any) -> IsolatedEngin
     [
         ("crash in build", {}, r"killed by SIGABRT; its log ends: .*the compiler dies"),
         ("crash", {}, "ended while it was asked to run: killed by SIGABRT"),
-        ("hang", {"build_seconds": 1, "run_seconds": 1}, "gave no answer within 2 s"),
+        ("hang", {"build_seconds": 12, "run_seconds": 1}, "gave no answer within 13 s"),
         ("swell", {"memory": 700 << 20}, r"held \d+ MB when asked to run, and may hold 700 MB"),
         ("raise", {}, "LookupError: an exception that nobody mapped"),
     ],

@@ -31,12 +31,14 @@ class HlirOp:
         type: Its type, like ``conv_bias``.
         name: Its ``op_name``; may be empty.
         results: For each result its sizes (None where they move) and element type.
+        reads: The element types of its operands.
     """
 
     id: int
     type: str
     name: str
     results: tuple[tuple[tuple[int | None, ...], str], ...]
+    reads: frozenset[str] = frozenset()
 
 
 def read_hlir(text: str, id_attribute: str) -> list[HlirOp]:
@@ -75,8 +77,10 @@ def _ops(text: str, id_attribute: str) -> Iterator[HlirOp]:
                 "set ir_id in the SDK profile to the attribute that holds an op's id, or to "
                 f"{ORDER!r}"
             )
-        results = tuple(_result(m[0], m[1]) for m in _TENSOR.findall(rest.rpartition("->")[2]))
-        yield HlirOp(int(number), kind, own.get("op_name", ""), results)
+        operands, _, written = rest.rpartition("->")
+        results = tuple(_result(*found) for found in _TENSOR.findall(written))
+        reads = frozenset(t for _, t in _TENSOR.findall(operands.rpartition(" : (")[2]))
+        yield HlirOp(int(number), kind, own.get("op_name", ""), results, reads)
 
 
 def _result(sizes: str, kind: str) -> tuple[tuple[int | None, ...], str]:
@@ -89,8 +93,8 @@ def as_ops(found: list[HlirOp]) -> tuple[Op, ...]:
 
 
 def _as_op(op: HlirOp) -> Op:
-    floats = any(kind == "f32" for _, kind in op.results)
-    reason = "" if floats else "computes no float32"
+    floats = "f32" in op.reads or any(kind == "f32" for _, kind in op.results)
+    reason = "" if floats else "reads and writes no float32"
     reason = "computes nothing" if op.type in _NO_WORK else reason
     return Op(
         id=op.id,
