@@ -157,11 +157,12 @@ def _unlike(real: object, emulated: object, exact: object) -> float:
     if arrays[0].dtype.kind != "f" or len({a.shape for a in arrays}) != 1:
         return 0.0 if np.array_equal(arrays[0], arrays[1]) else _UNLIKE
     r, e, x = (a.astype(np.float64).ravel() for a in arrays)
-    if not np.array_equal(np.isfinite(r), np.isfinite(e)):
+    numbers = np.isfinite(r) & np.isfinite(e)
+    if not np.array_equal(r[~numbers], e[~numbers], equal_nan=True):
         return _UNLIKE
-    finite = np.isfinite(r) & np.isfinite(x)
-    own = float(np.linalg.norm((r - x)[finite]))
-    apart = float(np.linalg.norm((r - e)[finite]))
+    compared = numbers & np.isfinite(x)
+    r, e, x = r[compared], e[compared], x[compared]
+    own, apart = float(np.linalg.norm(r - x)), float(np.linalg.norm(r - e))
     return min(apart / own, _UNLIKE) if own > 0 else (0.0 if apart == 0 else _UNLIKE)
 
 

@@ -32,6 +32,8 @@ from topsideas.verdict import Verdict
 # Plans that are minimal on the emulator owe part of their margin to its own roundings, which an
 # engine does not repeat: so much room is left where the two are unlike.
 _SELECTED = 0.1
+# Less than this is the noise of fp32 kernels: nothing is left for another habit to explain.
+_SAME = 0.02
 # Samples whose outputs tell an engine's habits: the hardest, and another.
 _COMPARED = 2
 # A plan that fails is followed by one with this much more room at least, and more each time.
@@ -325,6 +327,8 @@ class ProposedSearch(AutoSearch):
         samples = sorted(self.references.ids, key=lambda i: i != self.judge.hardest)[:_COMPARED]
         real = {i: executable.run(self.references.inputs(i)) for i in samples}
         for name in self._habits if self.same_numbers else [self._plain]:
+            if self._unlike.get(self._plain, [1.0])[-1] < _SAME and name not in self._unlike:
+                continue  # the definition explains it all
             try:
                 emulated = self._emulator(name).compile(PrecisionPlan(kept))
                 runner = emulated.once() if isinstance(emulated, Once) else emulated
