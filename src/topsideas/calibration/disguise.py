@@ -24,17 +24,21 @@ class Disguised:
         self._inner = inner
         self._low: frozenset[int] = frozenset()
         self._fp32: frozenset[int] = frozenset()
+        self._forgot = False
         if isinstance(inner, Blocks):  # what has no blocks must not look as if it had
             self.blocks: Callable[[], Sequence[frozenset[int]]] = inner.blocks
 
     def learn(self, *, low: frozenset[int], fp32: frozenset[int]) -> None:
         """Ops that ran low although the plan keeps them, and the other way round."""
+        if self._forgot:
+            return
         self._low = (self._low | low) - fp32
         self._fp32 = (self._fp32 | fp32) - low
 
     def forget(self) -> None:
         """Behave like the plain emulator again."""
         self._low = self._fp32 = frozenset()
+        self._forgot = True  # it was misled once; it would be again
 
     def to_json(self) -> dict[str, Any]:
         """What was learned, for cache keys; empty before."""

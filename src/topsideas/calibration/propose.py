@@ -78,6 +78,7 @@ class ProposedSearch(AutoSearch):
         self._disguised = Disguised(self._emulator(self._plain))
         self._emulated: dict[Items, Verdict] = {}
         self._evaluations = 0
+        self._examined: set[Items] = set()
         self._last: SearchResult | None = None
 
     def run(self) -> SearchResult:
@@ -126,6 +127,9 @@ class ProposedSearch(AutoSearch):
             found = self._build(why, bound, self._searched(bound))
             if found.verdict.passed:
                 return found.kept
+            if found.kept in self._examined:  # the same plan again: nothing new can be learned
+                return self._grown(found.kept)
+            self._examined.add(found.kept)
             if self._adapt(found.kept):
                 why, room = "adapted", self._selected()
                 continue
