@@ -160,8 +160,8 @@ def _add_compile(group: argparse._ArgumentGroup, overflow: str) -> None:
     add(
         "--overflow",
         choices=("inf", "saturate"),
-        help="what a value beyond the low format becomes (default: what the engine does; on "
-        f"the emulator {overflow})",
+        help="what a value beyond the low format becomes; a device's engine knows its own "
+        f"(default of this target: {overflow})",
     )
     add(
         "--compile_options",

@@ -113,7 +113,7 @@ def _is_low(node: ir.Node) -> bool:
 def _show(copy: ir.Model) -> dict[int, tuple[str | None, ...]]:
     """Make outputs of what top-level ops write; low tensors leave as float32."""
     shown: dict[int, tuple[str | None, ...]] = {}
-    given = {v for v in copy.graph.outputs}
+    given = set(copy.graph.outputs)
     for node in list(copy.graph):
         if op_id(node) >= 0 and not (node.op_type == "Constant" and not node.domain):
             outputs = [v for v in node.outputs if v.name]

@@ -214,8 +214,10 @@ class TopsExecutable:
         if any(found[n].tobytes() != plain[n].tobytes() for n in found):
             return []
         return [
-            "the outputs are bit for bit those of the build with no op in fp32: either the ops "
-            f"make no difference by themselves, or the SDK ignores {self.engine.strategy.name}"
+            (
+                "the outputs are bit for bit those of the build with no op in fp32: either the ops "
+                f"make no difference by themselves, or the SDK ignores {self.engine.strategy.name}"
+            )
         ]
 
     def save(self, path: Path) -> None:
