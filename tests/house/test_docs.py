@@ -231,9 +231,20 @@ def test_reference_lists_every_flag_with_its_default() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_flags_that_are_named_exist(document: Path) -> None:
-    known = {o for a in _command()._actions for o in a.option_strings} | {"--version"}
+    known = _every_flag(build_parser())
     text = re.sub(r"^.*\bpip install\b.*$", "", document.read_text(encoding="utf-8"), flags=re.M)
     assert set(re.findall(r"(?<![\w-])--[a-z]\w*", text)) <= known
+
+
+def _every_flag(parser: argparse.ArgumentParser) -> set[str]:
+    """The flags of a command and of all below it."""
+    found = set()
+    for action in parser._actions:
+        found |= set(action.option_strings)
+        if isinstance(action.choices, dict):
+            for child in action.choices.values():
+                found |= _every_flag(child)
+    return found
 
 
 def test_report_page_names_every_key() -> None:

@@ -17,6 +17,7 @@ import json
 import os
 import pickle
 import re
+import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,7 +154,7 @@ class _Network:
         self.layers: dict[int, _Layer] = {}
 
     def dump(self) -> None:
-        pass
+        print(onnx.printer.to_text(self.proto.graph))
 
     if CONFIG.get("layers"):
 
@@ -231,8 +232,10 @@ def _misbehave(where: str, kept: Any) -> None:
     if only is not None and sorted(kept) != sorted(only):
         return
     if CONFIG.get("crash") == where:
+        print(f"stand-in: the {where} dies of a failed assertion", file=sys.stderr, flush=True)
         os.abort()
     if CONFIG.get("hang") == where:
+        print(f"stand-in: the {where} waits for ever", file=sys.stderr, flush=True)
         time.sleep(3600)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Misbehaving:
         own = options.compile_options
         self.what, self.kept = own.get("what"), frozenset(own.get("kept", []))
         if self.what == "no start":
+            print("misbehaving: no licence", file=sys.stderr, flush=True)
             os.abort()
 
     def identity(self) -> Identity:
@@ -37,6 +39,7 @@ class Misbehaving:
     def compile(self, plan: PrecisionPlan) -> Any:
         wrong = plan.kept == self.kept
         if wrong and self.what == "crash in build":
+            print("misbehaving: the compiler dies", file=sys.stderr, flush=True)
             os.abort()
         return _Executable(self, plan, wrong)
 
@@ -49,6 +52,7 @@ class _Executable:
         self.engine, self.inner, self.wrong = engine, engine.inner.compile(plan), wrong
 
     def run(self, feeds: Arrays) -> dict[str, Any]:
+        print("noise on standard output, as native code makes it", flush=True)
         if self.wrong and self.engine.what == "crash":
             os.abort()
         if self.wrong and self.engine.what == "hang":

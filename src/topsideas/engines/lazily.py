@@ -1,4 +1,4 @@
-"""Something that is made when it is first needed; where that fails, it fails the same way again."""
+"""Something that is made when it is first needed; one that fails, fails the same way again."""
 
 from __future__ import annotations
 

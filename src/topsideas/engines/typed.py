@@ -94,7 +94,7 @@ class TypedModels:
 
 
 def _behind_casts(copy: ir.Model) -> dict[str, int]:
-    """Outputs of the model that a cast of the converter makes: runtimes that drop it name the op."""
+    """Outputs that a cast makes: a runtime that drops it gives their name to the op before."""
     found = {}
     for value in copy.graph.outputs:
         node = value.producer()

@@ -2,8 +2,9 @@
 
 Run all of them with ``for check in CHECKS: check(opener)``, where ``opener`` opens the engine for
 a model. A check that fails raises ConformanceError and says what was expected; one that does not
-apply to what the engine says it can do raises NotApplicable. The checks that matter most are :func:`low_ops_round` and :func:`kept_ops_do_not`: an engine that quietly computes
-in fp32, or that ignores the plan, fails here and not in a user's report.
+apply to what the engine says it can do raises NotApplicable. The checks that matter most are
+:func:`low_ops_round` and :func:`kept_ops_do_not`: an engine that quietly computes in fp32, or that
+ignores the plan, fails here and not in a user's report.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An engine in a child process: what goes wrong there is said here, and the next plan still runs."""
+"""An engine in a child process: what goes wrong there is said, and the next plan runs."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def _without_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_processor_without_fp16_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     _without_fp16(monkeypatch)
     model = load_model(parse(TEXT))
-    with pytest.raises(EngineError, match="computes fp16 models in fp32 on CPU.*no evidence"):
+    with pytest.raises(EngineError, match=r"computes fp16 models in fp32 on CPU.*no evidence"):
         open_openvino(model, EngineOptions())
     assert "without BF16" in probe(EngineOptions()).refusal("bf16")
 
@@ -89,7 +89,8 @@ def test_the_precision_of_each_op_is_read_back() -> None:
 
 def test_fused_ops_are_told() -> None:
     model = load_model(
-        parse("""g (float[2,4] x) => (float[2,4] y) <float[4,4] w = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7}> {
+        parse("""g (float[2,4] x) => (float[2,4] y)
+        <float[4,4] w = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7}> {
             a = MatMul (x, w)
             y = Relu (a)
         }""")

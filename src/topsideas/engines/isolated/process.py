@@ -23,7 +23,7 @@ _WATCH = 0.05
 _LOG_LINES, _LOG_BYTES = 12, 2000
 
 
-class ChildDied(EngineError):
+class ChildDied(EngineError):  # noqa: N818 - it says what happened
     """The child crashed, hung or held too much, and is gone; a new one can be started."""
 
 
@@ -69,10 +69,7 @@ class Child:
             EngineError: The engine refused or failed.
             ChildDied: It crashed, took longer than ``seconds``, or held too much memory.
         """
-        result = None
-        for result in self.stream(what, *arguments, seconds=seconds):
-            pass
-        return result
+        return list(self.stream(what, *arguments, seconds=seconds))[-1]
 
     def stream(self, what: str, *arguments: Any, seconds: float | None = None) -> Iterator[Any]:
         """Ask and yield each part of the answer, the end of it last; see :meth:`call`."""

@@ -1,4 +1,4 @@
-"""Builds of one model: what is given to the parser and compiler, and what a build leaves behind."""
+"""Builds of one model: what the parser and the compiler are given, and what a build leaves."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class TopsEngine:
         return as_ops(read_hlir(text, self.profile.ir_id))
 
     def identity(self) -> Identity:
-        """The SDK's version on the card, with the strategy and everything that is compiled with."""
+        """The SDK's version on the card, with the strategy that keeps ops in fp32."""
         own = {"precision": "fp16", "overflow": "saturate", "strategy": self.strategy.name}
         own["numbering"] = self.strategy.numbering
         return Identity(NAME, self.sdk.version, self.sdk.device_name, "measured", own)
@@ -213,11 +213,10 @@ class TopsExecutable:
         plain = replace(self, plan=PrecisionPlan.of([]), _built={}).run(feeds)
         if any(found[n].tobytes() != plain[n].tobytes() for n in found):
             return []
+        ignored = f"the SDK ignores {self.engine.strategy.name}"
         return [
-            (
-                "the outputs are bit for bit those of the build with no op in fp32: either the ops "
-                f"make no difference by themselves, or the SDK ignores {self.engine.strategy.name}"
-            )
+            "the outputs are bit for bit those of the build with no op in fp32: either the ops make "
+            f"no difference by themselves, or {ignored}"
         ]
 
     def save(self, path: Path) -> None:

@@ -31,17 +31,19 @@ def read_statistics(folder: Path, pattern: str) -> dict[int, dict[str, Any]]:
             f"the run left no op statistics {pattern} in {folder}; see statistics_files and "
             "statistics_options in the SDK profile"
         )
+    return {op: fields for file in files for op, fields in _statistics_of(file).items()}
+
+
+def _statistics_of(file: Path) -> dict[int, dict[str, Any]]:
     found = {}
-    for file in files:
-        try:
-            data = json.loads(file.read_text(encoding="utf-8"))
-            for record in data if isinstance(data, list) else [data]:
-                outputs = [{k: output.get(k) for k in _FIELDS} for output in record["outputs"]]
-                found[int(record["id"])] = {"outputs": outputs}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise EngineError(
-                f"{file}: no op statistics ({type(error).__name__}: {error})"
-            ) from error
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        for record in data if isinstance(data, list) else [data]:
+            outputs = [{k: output.get(k) for k in _FIELDS} for output in record["outputs"]]
+            found[int(record["id"])] = {"outputs": outputs}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        kind = type(error).__name__
+        raise EngineError(f"{file}: no op statistics ({kind}: {error})") from error
     return found
 
 
