@@ -213,11 +213,9 @@ class TopsExecutable:
         plain = replace(self, plan=PrecisionPlan.of([]), _built={}).run(feeds)
         if any(found[n].tobytes() != plain[n].tobytes() for n in found):
             return []
-        ignored = f"the SDK ignores {self.engine.strategy.name}"
-        return [
-            "the outputs are bit for bit those of the build with no op in fp32: either the ops make "
-            f"no difference by themselves, or {ignored}"
-        ]
+        line = "the outputs are bit for bit those of the build with no op in fp32: either the "
+        line += "ops make no difference by themselves, or the SDK ignores "
+        return [line + self.engine.strategy.name]
 
     def save(self, path: Path) -> None:
         """Write the executable; where several shapes were built, that of the first."""
