@@ -164,12 +164,10 @@ def _ops() -> Iterator[tuple[str, Model, dict[str, np.ndarray]]]:
     mean = "g (float[64,256] x) => (float[64,1] y) { y = ReduceMean <axes = [1]> (x) }"
     yield "ReduceMean", load_model(parse(mean)), {"x": data(64, 256)}
     for depth in (64, 1152, 4608):
-        text = f"g (float[16,{depth}] x, float[{depth},32] w) => (float[16,32] y) {{ y = MatMul (x, w) }}"
-        yield (
-            f"MatMul K={depth}",
-            load_model(parse(text)),
-            {"x": data(16, depth), "w": data(depth, 32)},
-        )
+        inputs = f"float[16,{depth}] x, float[{depth},32] w"
+        text = f"g ({inputs}) => (float[16,32] y) {{ y = MatMul (x, w) }}"
+        feeds = {"x": data(16, depth), "w": data(depth, 32)}
+        yield f"MatMul K={depth}", load_model(parse(text)), feeds
     conv = """g (float[1,32,28,28] x, float[64,32,3,3] w) => (float[1,64,26,26] y) {
         y = Conv (x, w)
     }"""
@@ -193,9 +191,11 @@ def agreements(opener: Opener) -> Iterator[Agreement]:
 
 def tables(rows: Sequence[Row], ops: Sequence[Agreement]) -> str:
     """Everything as Markdown."""
+    headings = (
+        "model | all low, emulated | all low, measured | emulated plan | emulated | measured"
+    )
     lines = [
-        "| model | all low, emulated | all low, measured | emulated plan | emulated | measured |"
-        " proposed | margin | builds | direct | evaluations |",
+        f"| {headings} | proposed | margin | builds | direct | evaluations |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -232,7 +232,8 @@ def _spread(rows: Sequence[Row]) -> str:
     if not pairs:
         return "no model has finite margins with all ops low"
     apart = sorted(abs(real / emulated - 1) for emulated, real in pairs)
-    return f"all-low margins differ by {apart[len(apart) // 2]:.1%} in the median, {apart[-1]:.1%} at worst"
+    median, worst = apart[len(apart) // 2], apart[-1]
+    return f"all-low margins differ by {median:.1%} in the median, {worst:.1%} at worst"
 
 
 def _figure(value: float) -> str:

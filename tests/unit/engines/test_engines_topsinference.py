@@ -321,7 +321,7 @@ HLIR = """
 module {
   func @main(%arg0: tensor<2x3xf32>) -> tensor<2x3xf32> {
     %0 = dtu_hlir.constant dense<-3.4E+38> : tensor<f32>
-    %1 = "dtu_hlir.conv_bias"(%arg0) {id = 2, op_name = "conv"} : (tensor<f32>) -> tensor<1x?x22xf32>
+    %1 = "dtu_hlir.conv_bias"(%0) {id = 2, op_name = "conv"} : (tensor<f32>) -> tensor<1x?x22xf32>
     %2 = "dtu_hlir.convert"(%1) {id = 3 : i64} : (tensor<1x?x22xf32>) -> tensor<1x?x22xf16>
     %3 = "dtu_hlir.compare"(%1) {id = 4 : i64} : (tensor<1x?x22xf32>) -> tensor<i1>
     return %3 : tensor<i1>
