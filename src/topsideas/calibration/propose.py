@@ -168,16 +168,20 @@ class ProposedSearch(AutoSearch):
 
     def _proved(self, best: Items) -> Items:
         """The answer without what the engine does not need: 1-minimal there, builds permitting."""
-        felt = self._last.felt if self._last is not None else {}
-        for op in sorted(best - self._must, key=lambda i: (felt.get(i, 0.0), -i)):
+        for op in sorted(best - self._must, key=lambda i: (self._missed_by(i), -i)):
             without = best - {op}
             if self.oracle.known(without) is None and self._left <= 0:
                 break
             known = self.oracle.known(without)
             passed = known.passed if known else self._build("proof", None, without).verdict.passed
             if passed:
-                return self._proved(without) if self._affordable(without) else without
+                return self._proved(without)
         return best
+
+    def _missed_by(self, op: int) -> float:
+        """The emulator's margin without an op; infinite where its search did not ask."""
+        witness = self._last.witnesses.get(op) if self._last is not None else None
+        return math.inf if witness is None or witness.margin is None else witness.margin
 
     def _smaller(self, best: Items) -> Items:
         """Smaller answers, as long as the last one that passed had room to spare."""
@@ -197,7 +201,9 @@ class ProposedSearch(AutoSearch):
                 break
             if self._build("smaller", bound, kept).verdict.passed:
                 best = kept
-        return self._proved(best) if self._affordable(best) else best
+        last = next((r for r in self._rounds if r.kept == best), None)
+        roomy = last is not None and (last.verdict.margin or 0.0) < _SLACK * self.settings.bound
+        return self._proved(best) if roomy or self._affordable(best) else best
 
     # --- building and emulating ----------------------------------------------------------------
 

@@ -204,7 +204,7 @@ class _Run:
             except BaselineError as refusal:
                 self._report_refusal(problem, workspace, progress, refusal)
                 raise
-            off = self.args.finalize or found.stopped or problem.proposer is not None
+            off = self.args.finalize or found.stopped
             mode = "OFF" if off else self._mode(problem, "CALC")
             statistics = problem.statistics(found.plan, mode, self.thresholds, workspace, progress)
         verdict = _overall(found)

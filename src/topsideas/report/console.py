@@ -302,10 +302,9 @@ def _proposal_line(report: Json) -> str:
         f"proposed by {proposer} ({proposal['evaluations']} evaluations), verified on {name}: "
         f"{builds} build{'' if builds == 1 else 's'} besides all low and all fp32"
     )
-    if proposal["rounds"]:
-        last = proposal["rounds"][-1]
-        real, emulated = (number(last[k], "not finite") for k in ("margin", "emulated_margin"))
-        line += f", the last {real} there and {emulated} emulated"
+    for answer in (r for r in proposal["rounds"] if r["ops"] == report["fp32_nodes"]):
+        real, emulated = (number(answer[k], "not finite") for k in ("margin", "emulated_margin"))
+        line += f"; margin {real} there, {emulated} emulated"
     if not report["search"]["one_minimal"] and proposal["minimal"]:
         line += f"; minimal on {proposer}, not shown on {name}"
     return line

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -92,7 +94,16 @@ class TopsEngine:
         """The SDK's version on the card, with the strategy that keeps ops in fp32."""
         own = {"precision": "fp16", "overflow": "saturate", "strategy": self.strategy.name}
         own["numbering"] = self.strategy.numbering
+        # A profile's file may change under the same name, and with it what a plan does.
+        own["compiled_with"] = self._fingerprint()
         return Identity(NAME, self.sdk.version, self.sdk.device_name, "measured", own)
+
+    def _fingerprint(self) -> str:
+        """A digest of the profile and of everything that the compiler is told."""
+        told = {k: v for k, v in self._options.merged().items() if k != "sdk_profile"}
+        shapes = [dict(self._options.min_shapes), dict(self._options.max_shapes)]
+        text = json.dumps([asdict(self.profile), told, shapes], sort_keys=True, default=list)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def capabilities(self) -> Capabilities:
         """Traces need the SDK's dumps, which the profile must know."""
