@@ -86,7 +86,7 @@ def _plan(model: Model) -> Any:
 
 
 @pytest.mark.parametrize("make", [Device, Fusing, Summing, Flushing], ids=lambda d: d.name)
-@pytest.mark.parametrize("tolerance", [2e-4, 6e-4, 1.2e-3])
+@pytest.mark.parametrize("tolerance", [3e-4, 1e-3])
 def test_answers_pass_on_the_device_in_few_builds(make: type[Device], tolerance: float) -> None:
     model, feeds = _wear(), [{"x": ramp(0.5, 2, 64)}, {"x": ramp(3, 9, 64)}]
     settings = Settings(criterion=Tolerance(tolerance, tolerance))
@@ -259,7 +259,7 @@ def test_likeness_is_measured_in_the_engines_own_error() -> None:
     assert unlikeness(real, exact, exact) == 1
     assert unlikeness(real, {"y": -real["y"]}, exact) == 2
     broken = {"y": np.array([np.inf, 0, 0, 0], np.float32)}
-    assert unlikeness(real, broken, exact) > 1e5
+    assert 3 < unlikeness(real, broken, exact) <= 4
     assert unlikeness(broken, broken, exact) == 0
 
 

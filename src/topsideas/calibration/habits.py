@@ -58,8 +58,9 @@ _AT_THE_END = frozenset(
 )
 # A habit must explain an engine by so much better than the definition does to be taken for its.
 _BETTER = 0.8
-# Nothing finite to compare.
-_UNLIKE = 1e6
+# Outputs that are finite elsewhere than an engine's are at least twice as unlike as independent
+# ones, and not more than this.
+_ELSEWHERE, _UNLIKE = 3.0, 4.0
 
 Edges = Callable[[ir.Node, ir.Node], bool]
 
@@ -157,10 +158,10 @@ def _unlike(real: object, emulated: object, exact: object) -> float:
     if arrays[0].dtype.kind != "f" or len({a.shape for a in arrays}) != 1:
         return 0.0 if np.array_equal(arrays[0], arrays[1]) else _UNLIKE
     r, e, x = (a.astype(np.float64).ravel() for a in arrays)
-    numbers = np.isfinite(r) & np.isfinite(e)
-    if not np.array_equal(r[~numbers], e[~numbers], equal_nan=True):
-        return _UNLIKE
-    compared = numbers & np.isfinite(x)
+    elsewhere = float(np.mean(np.isfinite(r) != np.isfinite(e))) if r.size else 0.0
+    if elsewhere > 0:
+        return _ELSEWHERE + (_UNLIKE - _ELSEWHERE) * elsewhere
+    compared = np.isfinite(r) & np.isfinite(e) & np.isfinite(x)
     r, e, x = r[compared], e[compared], x[compared]
     own, apart = float(np.linalg.norm(r - x)), float(np.linalg.norm(r - e))
     return min(apart / own, _UNLIKE) if own > 0 else (0.0 if apart == 0 else _UNLIKE)

@@ -306,7 +306,9 @@ class ProposedSearch(AutoSearch):
 
     def _closeness(self, name: str) -> float:
         scores = self._unlike.get(name, [])
-        return sum(scores) / len(scores) if scores else 1.0
+        weights = [2.0**at for at in range(len(scores))]  # the last plan is nearest the answer
+        both = zip(weights, scores, strict=True)
+        return sum(w * s for w, s in both) / sum(weights) if scores else 1.0
 
     def _adapt(self, kept: Items) -> bool:
         """Take the habit that explains what the engine gave for a plan; says whether it is new."""
