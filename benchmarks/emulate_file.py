@@ -32,6 +32,8 @@ def emulate(model: ir.Model) -> ir.Model:
             _widen(value)
         for number, value in enumerate(low):
             _round(graph, value, number)
+    for graph in graphs:
+        _drop_void_casts(graph)
     return model
 
 
@@ -61,6 +63,21 @@ def _widen_attributes(node: ir.Node) -> None:
             node.attributes[name] = ir.AttrTensor(name, _wide_tensor(attr.as_tensor()))
         elif name in ("to", "dtype") and attr.as_int() == _LOW:
             node.attributes[name] = ir.AttrInt64(name, int(_WIDE))
+
+
+def _drop_void_casts(graph: ir.Graph) -> None:
+    """Casts that widened fp16 and now go from float32 to float32.
+
+    They are valid, but ONNX Runtime's optimiser (1.32) loses their outputs when it removes them
+    after another cast, and then refuses the model.
+    """
+    for node in list(graph):
+        if node.op_type != "Cast" or node.domain or node.attributes["to"].as_int() != _WIDE:
+            continue
+        value, output = node.inputs[0], node.outputs[0]
+        if value is not None and value.dtype == _WIDE and not output.is_graph_output():
+            ir.convenience.replace_all_uses_with(output, value)
+            graph.remove(node, safe=True)
 
 
 def _round(graph: ir.Graph, value: ir.Value, number: int) -> None:

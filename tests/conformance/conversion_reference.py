@@ -1,10 +1,4 @@
-"""The meaning of a typed mixed-precision model, spelled out in float32.
-
-ONNX Runtime's CPU provider does not compute in fp16 op by op, so running a typed model there says
-nothing about rounding. Here every low op is lifted to float32 between explicit casts, which that
-provider does honour: what is left of the typed model's meaning is exactly where values are stored
-in the low format. It must agree with the emulator, which writes the same meaning independently.
-"""
+"""A converted model against the emulator, and against the converter's own rules."""
 
 from __future__ import annotations
 
@@ -13,71 +7,23 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
+from conversion_runners import Runner, Runtime, opened
 
-from topsideas.graph.constants import constant
 from topsideas.graph.conversion import Conversion
+from topsideas.graph.conversion_meaning import spelled_out
 from topsideas.graph.emulation import emulated
+from topsideas.graph.lifting import lift
 from topsideas.graph.loading import Model
 from topsideas.graph.ops import op_id
 from topsideas.precision import Numerics
+from topsideas.rounding import round_to
 
 FLOAT = ir.DataType.FLOAT
 
 
-def lifted(conversion: Conversion, source: Model, low: Collection[int]) -> ir.Model:
-    """The converted model with its low ops in float32 between casts from and to the low type."""
-    originals = {op_id(n): n for graph in source.graph_model.graphs() for n in graph}
-    model = conversion.model.clone()
-    for graph in model.graphs():
-        for node in list(graph):
-            if op_id(node) in low and node.op_type == originals[op_id(node)].op_type:
-                _lift(node, originals[op_id(node)])
-    return model
-
-
-def _lift(node: ir.Node, original: ir.Node) -> None:
-    node.attributes.clear()
-    node.attributes.update(original.attributes)
-    for index, (value, before) in enumerate(zip(node.inputs, original.inputs, strict=True)):
-        if value is not None and value.dtype != FLOAT and before.dtype == FLOAT:
-            wide = _widened(value)
-            node.prepend(wide)
-            node.replace_input_with(index, wide.outputs[0])
-    for value, before in zip(node.outputs, original.outputs, strict=True):
-        if value.dtype != before.dtype:
-            readers, cast = value.uses(), _cast(value, value.dtype)
-            value.type = ir.TensorType(FLOAT)
-            node.append(cast)
-            for reader in readers:
-                reader.node.replace_input_with(reader.idx, cast.outputs[0])
-
-
-def _widened(value: ir.Value) -> ir.Node:
-    """A cast; for a weight a constant, as kernels sum differently where weights are computed."""
-    tensor = constant(value)
-    if tensor is None:
-        return _cast(value, FLOAT)
-    node = ir.node("Constant", [], {"value": ir.tensor(tensor.numpy().astype(np.float32))})
-    node.outputs[0].name = f"{value.name}/lifted{id(node)}"
-    node.outputs[0].type = ir.TensorType(FLOAT)
-    return node
-
-
-def _cast(value: ir.Value, dtype: ir.DataType) -> ir.Node:
-    node = ir.node("Cast", [value], {"to": int(dtype)})
-    node.outputs[0].name = f"{value.name}/lifted{id(node)}"
-    node.outputs[0].type = ir.TensorType(dtype)
-    return node
-
-
 def session(model: ir.Model) -> ort.InferenceSession:
     """A session on the CPU in which nothing is optimised."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    blob = ir.to_proto(model).SerializeToString()
-    return ort.InferenceSession(blob, options, providers=["CPUExecutionProvider"])
+    return opened(ir.to_proto(model))
 
 
 def assert_means_the_same(
@@ -86,13 +32,29 @@ def assert_means_the_same(
     low: Collection[int],
     feeds: Mapping[str, object],
     numerics: Numerics,
+    *,
+    low_io: bool = False,
+    run: Runner = Runtime(),  # noqa: B008 - it holds nothing
 ) -> None:
     """The typed model and the emulator agree in every bit (any NaN equals any NaN)."""
     slots = {op.id: op.slots for op in source.ops if op.id in low}
-    expected = session(emulated(source.graph_model, low, slots, numerics)).run(None, feeds)
-    actual = session(lifted(conversion, source, low)).run(None, feeds)
+    original = source.graph_model.clone()
+    lift(original, conversion.model.opset_imports.get("", 1))  # the same kernels on both sides
+    expected = run(ir.to_proto(emulated(original, low, slots, numerics)), feeds)
+    spelled = spelled_out(conversion.model, source.graph_model, numerics)
+    actual = run(ir.to_proto(spelled), feeds)
     for want, got in zip(expected, actual, strict=True):
-        _assert_equal(got, want)
+        is_float = isinstance(want, np.ndarray) and want.dtype == np.float32
+        _assert_equal(got, round_to(want, numerics) if low_io and is_float else want)
+
+
+def same_again(first: object, again: object) -> bool:
+    """Whether two results are equal."""
+    try:
+        _assert_equal(first, again)
+    except AssertionError:
+        return False
+    return True
 
 
 def _assert_equal(got: object, want: object) -> None:

@@ -15,7 +15,8 @@ from topsideas.graph.conversion import Conversion, Converter, write
 from topsideas.graph.gates import check_export
 from topsideas.graph.loading import load_model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import BF16, FP16, Numerics
+from topsideas.precision import BF16, FP16, Accumulation, Numerics, Overflow, Subnormals
+from topsideas.rounding import round_to
 
 MODELS = {
     "branches": """<ir_version: 8, opset_import: ["": 17]>
@@ -122,6 +123,81 @@ MODELS = {
             a = Exp (x)
             y, m, d = LayerNormalization (a, s)
         }""",
+    "zero_size": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[0, 4] x, float[2, 4] z) => (float[2, 4] y, float[N] m)
+        <float[0] w = {}> {
+            a = Exp (x)
+            c = Concat <axis = 0> (a, z)
+            y = Mul (c, c)
+            m = Add (w, w)
+        }""",
+    "strings_and_integers": """<ir_version: 8, opset_import: ["": 17]>
+        g (string[2] s, int64[4] i, float[4] x) => (string[2] t, int64[4] j, float[4] y) {
+            t = Identity (s)
+            j = Abs (i)
+            f = Cast <to = 1> (j)
+            y = Mul (f, x)
+        }""",
+    "sequences": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[4] x) => (float[4] y, seq(float[4]) s) <int64 i = {1}> {
+            a = Exp (x)
+            b = Neg (x)
+            s = SequenceConstruct (a, b)
+            c = SequenceAt (s, i)
+            y = Mul (c, a)
+        }""",
+    "optionals": """<ir_version: 8, opset_import: ["": 18]>
+        g (float[4] x) => (float[4] y, bool h) {
+            a = Exp (x)
+            o = Optional (a)
+            h = OptionalHasElement (o)
+            g = OptionalGetElement (o)
+            y = Neg (g)
+        }""",
+    "replaceable_weight": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[4] x, float[4] w) => (float[4] y) <float[4] w = {1, 2, 3, 4}> {
+            a = Mul (x, w)
+            y = Sub (a, w)
+        }""",
+    "quantised": """<ir_version: 10, opset_import: ["": 21]>
+        g (float[2, 4] x) => (float[2, 2] y)
+        <float s = {0.01}, int8 z = {0}, float t = {0.1},
+         int8[4, 2] q = {1, 2, 3, 4, 5, 6, 7, 8}> {
+            a = Tanh (x)
+            b = QuantizeLinear (a, s, z)
+            c = DequantizeLinear (b, s, z)
+            w = DequantizeLinear (q, t)
+            m = MatMul (c, w)
+            n = Exp (m)
+            v = DequantizeLinear (q, t)
+            y = MatMul (x, v)
+            u = Add (n, y)
+        }""",
+    "types_of_the_users": """<ir_version: 10, opset_import: ["": 21]>
+        g (float[4] x, double[4] d) => (float[4] y, double[4] e, float16[4] h) {
+            a = Exp (x)
+            h16 = Cast <to = 10> (a)
+            h = Mul (h16, h16)
+            b16 = Cast <to = 16> (a)
+            b = Cast <to = 1> (b16)
+            f8 = Cast <to = 17> (b)
+            f = Cast <to = 1> (f8)
+            w = Cast <to = 11> (f)
+            e = Add (w, d)
+            g = Cast <to = 1> (e)
+            y = Mul (g, a)
+        }""",
+    "local_function": """<ir_version: 8, opset_import: ["": 17, "local": 1]>
+        g (float[4] x) => (float[4] y) {
+            a = local.half (x)
+            y = local.half (a)
+        }
+        <domain: "local", opset_import: ["": 17]>
+        half (v) => (r) {
+            h = Constant <value = float {0.5}> ()
+            m = Mul (v, h)
+            r = Tanh (m)
+        }""",
     "nothing_but_an_input": """<ir_version: 8, opset_import: ["": 17]>
         g (float[4] x) => (float[4] y, float[4] x, float[2] w) <float[2] w = {0.1, 0.2}> {
             y = Identity (x)
@@ -137,14 +213,28 @@ def _plans(ids: frozenset[int]) -> list[PrecisionPlan]:
 
 
 def _feeds(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    """Inputs, without the weights that a caller may replace: the emulator takes the defaults."""
     rng = np.random.default_rng(0)
-    feeds = {}
+    feeds, weights = {}, {weight.name for weight in model.graph.initializer}
     for value in model.graph.input:
+        if value.name in weights:
+            continue
         tensor = value.type.tensor_type
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        if dtype.kind == "O":
+            feeds[value.name] = np.array(["a", "b"], dtype)
+            continue
         shape = [d.dim_value for d in tensor.shape.dim]
         feeds[value.name] = (3 * rng.standard_normal(shape)).astype(dtype)
     return feeds
+
+
+NUMERICS = {
+    "saturate": Numerics(overflow=Overflow.SATURATE),
+    "flush": Numerics(subnormals=Subnormals.FLUSH),
+    "low sums": Numerics(accumulation=Accumulation.LOW),
+    "bf16": Numerics(precision=BF16),
+}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -165,14 +255,36 @@ def _assert_exports(conversion: Conversion, path: Path, feeds: dict[str, np.ndar
     session(conversion.model).run(None, feeds)
 
 
+@pytest.mark.parametrize("kind", NUMERICS)
 @pytest.mark.parametrize("name", MODELS)
-def test_bf16(name: str) -> None:
+def test_other_numerics(name: str, kind: str) -> None:
+    numerics = NUMERICS[kind]
     proto = onnx.parser.parse_model(MODELS[name])
-    source, feeds, numerics = load_model(proto), _feeds(proto), Numerics(precision=BF16)
+    source, feeds = load_model(proto, numerics.precision), _feeds(proto)
     conversion = Converter(source, numerics).convert(PrecisionPlan.of([]))
-    assert not conversion.warnings
     onnx.checker.check_model(ir.to_proto(conversion.model), full_check=True)
     assert_means_the_same(conversion, source, source.candidates, feeds, numerics)
+
+
+@pytest.mark.parametrize("kept", ["none", "all", "some"])
+@pytest.mark.parametrize("name", MODELS)
+def test_low_inputs_and_outputs(name: str, kept: str, tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model(MODELS[name])
+    source, numerics = load_model(proto), Numerics()
+    share = {"none": 0, "all": 1, "some": 2}[kept]
+    plan = PrecisionPlan.of(sorted(source.candidates)[:: share or 1] if share else [])
+    conversion = Converter(source, numerics, low_io=True).convert(plan)
+    graph, before = conversion.model.graph, source.graph
+    for side in ("inputs", "outputs"):
+        for new, old in zip(getattr(graph, side), getattr(before, side), strict=True):
+            is_float = old.type == ir.TensorType(ir.DataType.FLOAT)
+            assert new.name == old.name
+            assert new.dtype == (ir.DataType.FLOAT16 if is_float else old.dtype)
+    check_export(write(conversion, tmp_path / "m.onnx")[0])
+    floats = {k: v for k, v in _feeds(proto).items() if v.dtype == np.float32}
+    feeds = _feeds(proto) | {k: round_to(v, numerics) for k, v in floats.items()}
+    low = plan.low(source.candidates)
+    assert_means_the_same(conversion, source, low, feeds, numerics, low_io=True)
 
 
 def test_plans_differ_in_meaning() -> None:

@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 README_ZH = ROOT / "README.zh-CN.md"
 REFERENCE = ROOT / "docs/reference.md"
+DEPLOY = ROOT / "docs/deploy.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")])
 
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -34,6 +35,9 @@ _DECIMAL = re.compile(r"\d+\.\d+(?:e[+-]\d+)?")
 _RELATIVE = 0.05
 # What shell blocks that are not run may do: things that need a network or take minutes.
 _NOT_RUN = {"pip", "python", "git", "make", "cp", "cd", ".ci/run", ".", "source"}
+
+# Named where it is told how to use what this tool wrote for them.
+_OF_OTHER_TOOLS = {"--onnx"}
 
 
 @dataclass(frozen=True)
@@ -218,20 +222,39 @@ def _default(action: argparse.Action) -> str:
 
 
 def test_reference_lists_every_flag_with_its_default() -> None:
+    assert _documented(REFERENCE) == _flags(_command())
+
+
+@pytest.mark.parametrize("name", ["convert", "export"])
+def test_deploy_lists_every_flag_with_its_default(name: str) -> None:
+    parser = _child(_child(build_parser(), "onnx"), name)
+    flags = [
+        (
+            _spelled(action),
+            _default(action) if action.dest != "overflow" else str(action.default or "none"),
+        )
+        for action in parser._actions
+        if action.dest != "help"
+    ]
+    assert sorted(_documented(DEPLOY)[name]) == sorted(flags)
+
+
+def _documented(document: Path) -> dict[str, list[tuple[str, str]]]:
+    """By heading, each flag in a table and its default."""
     documented: dict[str, list[tuple[str, str]]] = {}
     group = ""
-    for line in REFERENCE.read_text(encoding="utf-8").splitlines():
+    for line in document.read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             group = line[3:]
         elif line.startswith("| `-"):
             flag, default, *_ = line.removeprefix("| ").split(" | ")
             documented.setdefault(group, []).append((flag.replace("`", ""), default))
-    assert documented == _flags(_command())
+    return documented
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_flags_that_are_named_exist(document: Path) -> None:
-    known = _every_flag(build_parser())
+    known = _every_flag(build_parser()) | _OF_OTHER_TOOLS
     text = re.sub(r"^.*\bpip install\b.*$", "", document.read_text(encoding="utf-8"), flags=re.M)
     assert set(re.findall(r"(?<![\w-])--[a-z]\w*", text)) <= known
 

@@ -41,8 +41,10 @@ def _loaded(code: str) -> set[str]:
         HELP.format(words=["--help"]),
         HELP.format(words=["--version"]),
         HELP.format(words=["gcu", "mix_precision", "--help"]),
+        HELP.format(words=["onnx", "convert", "--help"]),
+        HELP.format(words=["onnx", "export", "--help"]),
     ],
-    ids=["package", "registry", "help", "version", "command help"],
+    ids=["package", "registry", "help", "version", "command help", "convert", "export"],
 )
 def test_nothing_heavy_is_loaded(code: str) -> None:
     loaded = _loaded(code)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from benchmarks import results, summary
+from benchmarks import large_model, results, summary
 from benchmarks.emulate_file import emulate
 from benchmarks.environments import ROOT
 from benchmarks.job import Job, margin
@@ -89,6 +89,36 @@ def test_an_fp16_input_is_rounded_where_it_enters() -> None:
     emulated = ir.to_proto(emulate(model.graph_model)).SerializeToString()
     (found,) = ort.InferenceSession(emulated).run(None, {"x": np.float32([1.0001])})
     assert found == [1.0]
+
+
+def test_emulation_leaves_no_cast_between_equal_types() -> None:
+    """ONNX Runtime's optimiser breaks models in which such casts follow others."""
+    source = load_model(
+        parse(
+            """g (float[4] x) => (float[4] y, float[4] z) {
+                a = Exp (x)
+                b = Neg (a)
+                y = Mul (a, x)
+                z = Add (b, a)
+            }"""
+        )
+    )
+    converted = convert(source, PrecisionPlan.of([2, 3]), Numerics()).model
+    emulated = emulate(load_model(ir.to_proto(converted)).graph_model)
+    casts = [node for node in emulated.graph if node.op_type == "Cast"]
+    assert casts
+    assert all(c.inputs[0].dtype != c.outputs[0].dtype for c in casts)
+    ort.InferenceSession(ir.to_proto(emulated).SerializeToString())
+
+
+def test_the_large_model_is_one_that_converts(tmp_path: Path) -> None:
+    path = large_model.generate(tmp_path, weights=3, rows=64)
+    conversion = convert(load_model(path), PrecisionPlan.of([1]), Numerics())
+    assert [v.dtype for v in conversion.model.graph.initializers.values()] == [
+        ir.DataType.FLOAT16,
+        ir.DataType.FLOAT,
+        ir.DataType.FLOAT16,
+    ]
 
 
 def test_status_says_what_became_of_a_worker() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
+from topsideas.calibration.export import Feeds, export_model
 from topsideas.engines.base import Engine, finalized
-from topsideas.graph.conversion import convert
 from topsideas.graph.conversion_files import write_model
-from topsideas.graph.gates import check_export
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Numerics
@@ -43,11 +43,15 @@ def save_executables(
 
 
 def save_deploy_model(
-    model: Model, plan: PrecisionPlan, numerics: Numerics, place: Place
+    model: Model,
+    plan: PrecisionPlan,
+    numerics: Numerics,
+    place: Place,
+    inputs: Iterable[Feeds] = (),
 ) -> tuple[Path, list[str]]:
     """:func:`export_deploy_model` as ``deploy.onnx`` in a workspace; returns its path too."""
     path = _claimed(place, "deploy.onnx")
-    return path, export_deploy_model(model, plan, numerics, path)
+    return path, export_deploy_model(model, plan, numerics, path, inputs)
 
 
 def save_inlined_model(model: Model, place: Place) -> Path:
@@ -58,21 +62,24 @@ def save_inlined_model(model: Model, place: Place) -> Path:
 
 
 def export_deploy_model(
-    model: Model, plan: PrecisionPlan, numerics: Numerics, path: Path
+    model: Model,
+    plan: PrecisionPlan,
+    numerics: Numerics,
+    path: Path,
+    inputs: Iterable[Feeds] = (),
 ) -> list[str]:
-    """Write the strongly typed mixed-precision ONNX model and prove that it loads.
+    """Write the strongly typed mixed-precision ONNX model and prove it; see ``export_model``.
 
     Returns:
         Lines the user should read.
 
     Raises:
         EngineError: The low format cannot be expressed, or a runtime refuses the model.
-        ModelError: The result is not valid ONNX.
+        ModelError: The result is not valid ONNX, or does not mean what was emulated.
     """
-    conversion = convert(model, plan, numerics)
-    write_model(conversion.model, path)
-    check_export(path)
-    return [f"deploy model: {conversion.casts} casts", *conversion.warnings]
+    export = export_model(model, plan, numerics, path, inputs=inputs)
+    casts = f"deploy model: {export.casts} casts, {export.cast_bytes} bytes through them per pass"
+    return [casts, f"deploy model: {export.checks[-1]}", *export.warnings]
 
 
 def _claimed(place: Place, name: str) -> Path:

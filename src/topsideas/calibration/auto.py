@@ -14,7 +14,7 @@ from topsideas.calibration.judge import FUSED, SECOND, Judge
 from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.proposal import Proposal
-from topsideas.calibration.ranking import RANKED_SAMPLES, Ranking, overflowing
+from topsideas.calibration.ranking import Ranking, overflowing, telling
 from topsideas.calibration.references import References
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, SecondOpinion
@@ -31,7 +31,7 @@ from topsideas.stats.criteria import Tolerance, margin
 from topsideas.verdict import Verdict
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SearchResult:
     """What auto mode found.
 
@@ -51,7 +51,7 @@ class SearchResult:
         refuted: Answers that a second execution did not confirm, so that others were sought.
         confirmed: Whether a second execution confirmed this one; a search that was stopped did
             not come to that.
-        cost: What the plan costs, estimated or measured.
+        price: Tells what the plan costs; see :attr:`cost`.
         curve: Plans around the answer with their margins; None if they were not asked for.
         proposal: How the plans that were judged had been found on another engine; None if the
             engine itself was searched.
@@ -61,7 +61,7 @@ class SearchResult:
     before: Verdict
     after: Verdict
     one_minimal: bool
-    cost: PlanCost
+    price: Callable[[], PlanCost] = field(repr=False, compare=False)
     stopped: str = ""
     witnesses: dict[int, Verdict] = field(default_factory=dict)
     overflowing: frozenset[int] = frozenset()
@@ -74,6 +74,11 @@ class SearchResult:
     confirmed: bool = False
     curve: Curve | None = None
     proposal: Proposal | None = None
+
+    @cached_property
+    def cost(self) -> PlanCost:
+        """What the plan costs, estimated or measured when first asked for."""
+        return self.price()
 
     @property
     def interrupted(self) -> bool:
@@ -132,6 +137,7 @@ class AutoSearch:
         )
         self._start = 0
         self._ranking: list[int] | None = None
+        self._errors: list[float] = []
         self._refuted = 0
 
     def run(self) -> SearchResult:
@@ -143,6 +149,7 @@ class AutoSearch:
         """
         try:
             answer = self._confirmed_answer()
+            self.journal.record_answer(answer)
             return self._result(answer, "", self._curve(answer) if self.settings.pareto else None)
         except BudgetSpent as spent:
             stopped = f"budget: {spent}"
@@ -161,8 +168,15 @@ class AutoSearch:
         self._check_deterministic()
         if self._ranking is None:
             self._ranking = self._rank()
-        found = ranked_search(self.oracle, self._must, self._ranking, self._start)
-        return self._by_objective(found)
+        return self._by_objective(self._ranked(self._ranking))
+
+    def _ranked(self, ranking: list[int]) -> Items:
+        """The answer by the ranking; where another tolerance has one, from there on."""
+        nearby = self.journal.nearby() & self.candidates - self._must
+        if not nearby:
+            return ranked_search(self.oracle, self._must, ranking, self._start, self._errors)
+        order = sorted(ranking, key=lambda op: op not in nearby)
+        return ranked_search(self.oracle, self._must, order, len(nearby))
 
     def _by_objective(self, kept: Items) -> Items:
         if not self._is_cost():
@@ -256,9 +270,8 @@ class AutoSearch:
         """``items`` by felt error, when ``kept`` and what must be is kept anyway."""
         self.progress.phase("measuring the effect of ops")
         verdicts = self._verdicts(self._must | kept)
-        failing = [v.sample for v in verdicts if not v.passed and v.sample is not None]
-        samples = failing or self.references.ids[:1]
-        for sample in samples[:RANKED_SAMPLES]:
+        samples = telling(verdicts, self.references.size) or self.references.ids[:1]
+        for sample in samples:
             self._felt.watch(sample, self._must | kept)
         ranking = Ranking(
             engine=self.engine,
@@ -271,6 +284,8 @@ class AutoSearch:
             watch=self.progress.measured,
         )
         order = ranking.order()
+        # What was ranked before must be kept anyway, so without it the error has no bound.
+        self._errors = [math.inf] * self._start + ranking.errors.tolist()
         self._start += ranking.expected
         return order
 
@@ -308,13 +323,12 @@ class AutoSearch:
         executable = self.engine.compile(PrecisionPlan(kept))
         if not isinstance(executable, SecondOpinion):
             return self.judge.judge(kept)
-        key = ("confirm", sorted(kept))
-        known = self.journal.recall("control", key)
+        known = self.journal.recall("confirm", sorted(kept))
         if known is not None:
             return Verdict.from_json(known)
         self.progress.phase("verifying the answer")
         verdict = self.judge.judge_executable(executable.second_opinion())
-        self.journal.record("control", key, verdict.to_json())
+        self.journal.record("confirm", sorted(kept), verdict.to_json())
         return verdict
 
     def _recall(self, kept: Items) -> Verdict | None:
@@ -353,14 +367,17 @@ class AutoSearch:
         movable = final - self._must
         recalled = {op: self.oracle.known(final - {op}) for op in sorted(movable)}
         witnesses = {op: v for op, v in recalled.items() if v is not None and not v.passed}
-        cost = plan_cost(self._prices, final, self.candidates)
-        proved = witnesses.keys() | (cost.saving if self._is_cost() else frozenset())
+
+        def price() -> PlanCost:
+            return plan_cost(self._prices, final, self.candidates)
+
+        proved = witnesses.keys() | (price().saving if self._is_cost() else frozenset())
         return SearchResult(
             plan=PrecisionPlan(final | self.settings.must_keep),
             before=self._full(self._must),
             after=after,
             one_minimal=not stopped and proved >= movable and after.passed,
-            cost=cost,
+            price=price,
             curve=curve,
             stopped=stopped,
             witnesses=witnesses,

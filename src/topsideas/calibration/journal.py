@@ -38,7 +38,7 @@ class MemoryStore:
 
 
 # What depends on the rule of pass and fail; the rest is shared by runs with other tolerances.
-_RULED = {"verdict", "strict", "margin", "control", "full"}
+_RULED = {"verdict", "strict", "margin", "confirm", "full", "nearby"}
 
 
 class Journal:
@@ -71,6 +71,22 @@ class Journal:
     ) -> None:
         """Write a verdict down; see :meth:`verdict`."""
         self.record("strict" if strict else "verdict", sorted(kept), verdict.to_json())
+
+    def nearby(self) -> frozenset[int]:
+        """The latest answer of a search with another rule, to begin from; empty if none is known.
+
+        It stays the same for all runs with one rule, so that each goes the way of the first.
+        """
+        known = self.recall("nearby", None)
+        if known is None:
+            latest = self.recall("answer", None) or {"rule": self._rule, "kept": []}
+            known = [] if latest["rule"] == self._rule else latest["kept"]
+            self.record("nearby", None, known)
+        return frozenset(known)
+
+    def record_answer(self, kept: frozenset[int]) -> None:
+        """Write down what a search ended with; see :meth:`nearby`."""
+        self.record("answer", None, {"rule": self._rule, "kept": sorted(kept)})
 
     def recall(self, kind: str, key: Any) -> Any | None:
         """A measurement, if an earlier run knew it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -10,20 +11,30 @@ import numpy as np
 from topsideas.calibration.felt import Felt, Items
 from topsideas.engines.base import Blocks, Engine
 from topsideas.plan import PrecisionPlan
-from topsideas.search.variance import expected_length, greedy_order, worst_weights
+from topsideas.search.variance import (
+    errors_left,
+    expected_length,
+    greedy_order,
+    worst_weights,
+)
 from topsideas.stats.calc import beyond
+from topsideas.verdict import Verdict
 
-# How many of the failing samples ops are measured on, the worst first: errors that add up on one
-# sample are not those that do on another, yet a third one was measured to change little.
-RANKED_SAMPLES = 2
+# How many of the failing samples ops are measured on: errors that add up on one sample are not
+# those that do on another, yet a third one was measured to change little. They are chosen among
+# so many, the worst first, whose margin is at least this part of the worst.
+_SAMPLES, _LOOKED_AT, _CLOSE = 2, 8, 0.5
 # Full passes over the samples that ranking may cost, and more per op that is expected in the
 # answer: a large answer asks for many evaluations anyway, and a good order saves more of them.
 _PASSES, _PASSES_PER_OP = 10.0, 1.0
 # Passes over one sample that may always be spent, however few samples there are.
 _LEAST_PASSES = 32.0
-# Groups split side by side, and the part of the weighted variance below which none is split.
+# Groups split side by side; and the part of what is allowed to be left that groups may add
+# together without being split any more.
 _SPLITS = 8
-_QUIET = 2e-4
+_QUIET = 0.05
+# Ops are ordered anew, which tells how many more runs pay, when so many times more were made.
+_ANEW = 1.1
 # Of what a group adds, each half is taken to add this part at least.
 _LEAST_HALF = 0.1
 # Ops per block on engines that tell of none.
@@ -60,6 +71,28 @@ def _exceeds(array: object, limit: float) -> bool:
     return beyond(array, limit) > 0
 
 
+def telling(verdicts: Sequence[Verdict], size: Callable[[int], int]) -> list[int]:
+    """The samples that ops are measured on.
+
+    Those whose margin is far below the worst hardly decide. Of the others the smallest tell as
+    much as the largest and take less time.
+
+    Args:
+        verdicts: Of each sample, the worst first.
+        size: How many bytes a sample holds.
+    """
+    failing = [v for v in verdicts if not v.passed and v.sample is not None]
+    worst = _margin(failing[0]) if failing else 0.0
+    close = [v.sample for v in failing[:_LOOKED_AT] if _margin(v) >= _CLOSE * worst]
+    samples = [sample for sample in close if sample is not None]
+    others = sorted(samples[1:], key=lambda sample: size(sample).bit_length())
+    return (samples[:1] + others)[:_SAMPLES]
+
+
+def _margin(verdict: Verdict) -> float:
+    return math.inf if verdict.margin is None else verdict.margin
+
+
 @dataclass(frozen=True, eq=False)
 class _Group:
     """Neighbouring ops and what they together add to the squared error at each probe."""
@@ -85,7 +118,7 @@ class Ranking:
         engine: Runs plans; tells of its blocks if it can.
         felt: Measures.
         items: The ops to rank.
-        samples: The samples that fail with none of them kept, the worst first.
+        samples: The samples to measure on.
         worst: The margin of the worst.
         bound: The margin allowed.
         count: How many samples there are.
@@ -93,6 +126,7 @@ class Ranking:
 
     Attributes:
         expected: How many ops of the order are expected to be needed.
+        errors: The errors predicted when the first 0, 1, 2, … ops of the order are kept.
     """
 
     engine: Engine
@@ -104,12 +138,12 @@ class Ranking:
     count: int
     watch: Callable[[int, int], None]
     expected: int = 1
+    errors: np.ndarray = field(default_factory=lambda: np.zeros(1))
     _groups: list[_Group] = field(default_factory=list)
     _spent: float = 0.0
     _runs: int = 0
 
     def __post_init__(self) -> None:
-        self.samples = self.samples[:RANKED_SAMPLES]
         blocks = _blocks(self.engine, self.items)
         # What an op changes lies downstream of it, so later ones cost less to measure.
         self._cost = {op: 1 - at / len(blocks) for at, block in enumerate(blocks) for op in block}
@@ -123,15 +157,21 @@ class Ranking:
             self._groups = self._measure(singles)
             return self._ordered()
         self._groups = self._measure(self._start)
-        order = self._ordered()
-        while self._spent < self._effort() and self._split():
-            order = self._ordered()
+        self._ordered()
+        ordered = self._spent
+        while self._spent < self._effort() and (self._complete() or self._split()):
+            if self._spent > _ANEW * ordered:  # to order thousands takes seconds
+                self._ordered()
+                ordered = self._spent
+        return self._ordered()
+
+    def _complete(self) -> bool:
+        """Measure all ops that are not known by themselves, if that fits what may be spent."""
         singles = [(op,) for g in self._groups if not g.exact for op in g.ops]
-        if self._spent + self._price(singles) <= self._effort():
-            exact = [g for g in self._groups if g.exact]
-            self._groups = exact + self._measure(singles)
-            order = self._ordered()
-        return order
+        if not singles or self._spent + self._price(singles) > self._effort():
+            return False
+        self._groups = [g for g in self._groups if g.exact] + self._measure(singles)
+        return True
 
     def _ordered(self) -> list[int]:
         row = {op: at for at, op in enumerate(self.items)}
@@ -139,7 +179,8 @@ class Ranking:
         for group in self._groups:
             variances[[row[op] for op in group.ops]] = group.variance / len(group.ops)
         order = greedy_order(self.items, variances)
-        self.expected = expected_length(self.items, order, variances, self.worst, self.bound)
+        self.errors = errors_left(self.items, order, variances)
+        self.expected = expected_length(self.errors, self.worst, self.bound)
         return order
 
     def _effort(self) -> float:
@@ -164,12 +205,17 @@ class Ranking:
         return bool(chosen)
 
     def _loudest(self) -> list[_Group]:
-        """The groups that add most to the worst probes, of those that are not known exactly."""
+        """The groups that add most to the worst probes, of those that are not known exactly.
+
+        Those that may all run low together are left alone.
+        """
         weights = worst_weights(np.sum([g.variance for g in self._groups], axis=0))
         loudness = {g: float(g.variance @ weights) for g in self._groups}
-        quiet = _QUIET * sum(loudness.values())
-        open_ = [g for g in self._groups if not g.exact and loudness[g] > quiet]
-        return sorted(open_, key=lambda g: (-loudness[g], g.ops))[:_SPLITS]
+        allowed = (self.bound / max(self.worst, self.bound)) ** 2 * sum(loudness.values())
+        open_ = sorted((g for g in self._groups if not g.exact), key=lambda g: loudness[g])
+        together = np.cumsum([loudness[g] for g in open_])
+        first = int(np.searchsorted(together, _QUIET * allowed, side="right"))
+        return open_[first:][::-1][:_SPLITS]
 
     def _measure(self, sets: Sequence[tuple[int, ...]]) -> list[_Group]:
         self._spent += self._price(sets)

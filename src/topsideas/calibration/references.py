@@ -65,6 +65,10 @@ class References:
         """What the model is fed."""
         return self.sample(sample).inputs
 
+    def size(self, sample: int) -> int:
+        """How many bytes a sample's arrays take. Raises SampleError."""
+        return _size(self.sample(sample))
+
     def is_given(self, sample: int) -> bool:
         """Whether the golden outputs came with the sample."""
         return self.sample(sample).golden is not None

@@ -35,6 +35,17 @@ def select_ops(model: Model, tokens: Iterable[str | int]) -> frozenset[int]:
     return frozenset(found)
 
 
+def select_types(model: Model, types: Iterable[str]) -> frozenset[int]:
+    """Ids of all ops of some types.
+
+    Raises:
+        PlanError: The model has no op of a type.
+    """
+    wanted = list(types)
+    _check_types(model, wanted)
+    return frozenset(op.id for op in model.ops if op.type in wanted)
+
+
 def select_shown(
     model: Model,
     id_filter: Sequence[int] | None,
@@ -49,10 +60,7 @@ def select_shown(
     """
     for given in (id_filter, id_bypass):
         select_ops(model, given or ())
-    types = {op.type for op in model.ops}
-    for wanted in (*(type_filter or ()), *(type_bypass or ())):
-        if wanted not in types:
-            raise PlanError(f"the model has no op of type {wanted!r}{_near(wanted, types)}")
+    _check_types(model, (*(type_filter or ()), *(type_bypass or ())))
     return frozenset(
         op.id
         for op in model.ops
@@ -61,6 +69,25 @@ def select_shown(
         and (type_filter is None or op.type in type_filter)
         and (type_bypass is None or op.type not in type_bypass)
     )
+
+
+def _check_types(model: Model, types: Iterable[str]) -> None:
+    known = {op.type for op in model.ops}
+    for wanted in types:
+        if wanted not in known:
+            raise PlanError(f"the model has no op of type {wanted!r}{_near(wanted, known)}")
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The report in a file of ops; empty where the file is a plain list.
+
+    Raises:
+        PlanError: The file cannot be read, or is not JSON although it begins like it.
+    """
+    try:
+        return _report(_read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise PlanError(f"{path}: not valid JSON: {error}") from error
 
 
 def foreign_plans(model: Model, engine: Identity, tokens: Iterable[str | int]) -> list[str]:
@@ -73,7 +100,7 @@ def foreign_plans(model: Model, engine: Identity, tokens: Iterable[str | int]) -
     """
     lines = []
     for path in [Path(t[1:]) for t in tokens if isinstance(t, str) and t.startswith("@")]:
-        report = _report(_read_text(path))
+        report = read_report(path)
         for what, here in (("model", {"sha256": model.digest}), ("engine", engine.to_json())):
             there = report.get(what)
             there = there if isinstance(there, dict) else {}
@@ -84,14 +111,6 @@ def foreign_plans(model: Model, engine: Identity, tokens: Iterable[str | int]) -
                     "verified anew here"
                 )
     return lines
-
-
-def read_report(path: Path) -> dict[str, Any]:
-    """The report in a file of ops; empty where the file is a plain list. Raises PlanError."""
-    try:
-        return _report(_read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise PlanError(f"{path}: not valid JSON: {error}") from error
 
 
 def _one(model: Model, token: str | int) -> int:
@@ -131,7 +150,6 @@ def _read_text(path: Path) -> str:
 
 
 def _report(text: str) -> dict[str, Any]:
-    """The report in a file of ops; empty where the file is a plain list."""
     data = json.loads(text) if text.lstrip()[:1] == "{" else {}
     return data if isinstance(data, dict) else {}
 

@@ -24,8 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser(listing="--list_ops" in words).parse_args(words)
     try:
         # Each subcommand names its module; a run imports that one only.
-        module = getattr(args, "module", "topsideas.cli.mix_precision")
-        code: int = import_module(module).run(args, words)
+        code: int = import_module(args.module).run(args, words)
         return code
     except TopsideasError as error:
         _say(str(error))

@@ -10,7 +10,7 @@ from typing import NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from topsideas import __version__
-from topsideas.cli import doctor, probe, verify
+from topsideas.cli import convert, doctor, export, probe, verify
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
 
@@ -38,6 +38,9 @@ _TARGETS = {
     "onnx": ("any ONNX target: values beyond the fp16 range become infinite (IEEE)", "inf"),
 }
 
+# What each target has besides mix_precision.
+_COMMANDS = {"gcu": (probe,), "onnx": (convert, export, verify)}
+
 
 class _Parser(argparse.ArgumentParser):
     """Answers a mistake with one line, not with a page of usage."""
@@ -63,10 +66,8 @@ def build_parser(*, listing: bool = False) -> argparse.ArgumentParser:
             target, help=summary, description=summary, formatter_class=parser.formatter_class
         ).add_subparsers(dest="command", required=True, metavar="COMMAND")
         _add_mix_precision(commands, target, overflow, listing=listing)
-        if target == "gcu":
-            probe.register(commands)
-        if target == "onnx":
-            verify.register(commands)
+        for command in _COMMANDS[target]:
+            command.register(commands)
     doctor.register(targets)
     return parser
 
@@ -86,6 +87,7 @@ def _add_mix_precision(
         formatter_class=RawDescriptionRichHelpFormatter,
         allow_abbrev=False,
     )
+    parser.set_defaults(module="topsideas.cli.mix_precision")
     _add_general(parser.add_argument_group("General Arguments"), listing=listing)
     _add_compile(parser.add_argument_group("Compile Arguments"), overflow)
     _add_run(parser.add_argument_group("Run Arguments"))

@@ -33,6 +33,7 @@ from topsideas.engines.registry import ENGINES, choose
 from topsideas.errors import EXIT_INTERRUPTED, BaselineError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
+from topsideas.precision import PRECISIONS
 from topsideas.report.console import show
 from topsideas.report.document import check_target, document, write_json
 from topsideas.samples.npz import SampleFolder, scan_folder
@@ -53,7 +54,7 @@ def run(args: Namespace, words: Sequence[str]) -> int:
         TopsideasError: Anything wrong with usage, input, workspace or engine.
     """
     _log_to_stderr(args.verbose)
-    model = load_model(args.input_onnx)
+    model = load_model(args.input_onnx, PRECISIONS[args.precision])
     if args.list_ops:
         list_ops(model)
         return 0
@@ -67,7 +68,7 @@ class _Run:
         self.args = args
         self.words = words
         self.model = model
-        self.notes: list[str] = []
+        self.notes: list[str] = list(model.notes)
         self.engine_name, chosen = choose(args.engine, args.target)
         self.notes += [chosen] if chosen else []
         if not ENGINES[self.engine_name].numbers_ops:
@@ -91,7 +92,7 @@ class _Run:
 
     def execute(self) -> int:
         check_target(self.args.output_json)
-        samples = self._samples()
+        self.samples = samples = self._samples()
         # Before the workspace: options and samples that are refused must leave no mark on it.
         self.digests = read_samples(samples.files, self.bounds)
         propose = "none" if self.args.manual else self.args.propose
@@ -238,7 +239,8 @@ class _Run:
         if self.args.finalize and problem.engine.capabilities().finalizes:
             files["deploy_model"] = files["fp16_executable"]
         elif self.args.finalize:
-            path, lines = save_deploy_model(self.model, plan, self.options.numerics, workspace)
+            numerics, inputs = self.options.numerics, (s.inputs for s in self.samples)
+            path, lines = save_deploy_model(self.model, plan, numerics, workspace, inputs)
             files["deploy_model"] = str(path)
             self.notes += lines
         if self.args.finalize and not passed:
@@ -272,7 +274,7 @@ class _Run:
         return report | {"next_command": command, "next_reason": reason}
 
     def _options(self) -> dict[str, Any]:
-        hidden = {"target", "command", "quiet", "verbose", "list_ops", "clean"}
+        hidden = {"target", "command", "module", "quiet", "verbose", "list_ops", "clean"}
         asked = {k: v for k, v in vars(self.args).items() if k not in hidden}
         return asked | {"compile_options": self.options.merged(), "command": self.words}
 

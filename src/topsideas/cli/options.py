@@ -55,7 +55,6 @@ _BUILD_SECONDS, _RUN_SECONDS = 3600.0, 600.0
 
 # What a value beyond the fp16 range becomes, where the user does not say.
 _OVERFLOW = {"gcu": "saturate", "onnx": "inf"}
-_BY_ENGINE = {"openvino": "inf", "onnxruntime": "inf", "topsinference": "saturate"}
 
 
 def engine_options(args: Namespace, engine: str, bounds: ShapeBounds | None) -> EngineOptions:
@@ -84,7 +83,7 @@ def overflow_of(args: Namespace, engine: str, found: Mapping[str, Any] | None = 
     if args.overflow is not None:
         return str(args.overflow)
     there = (found or {}).get("overflow", _OVERFLOW[args.target])
-    return str(_BY_ENGINE.get(engine, there))
+    return ENGINES[engine].overflow or str(there)
 
 
 def engine_isolation(engine: str, *, isolate: bool) -> Isolation | None:

@@ -9,6 +9,7 @@ from typing import Any
 from topsideas.calibration.deployed import readback_notes
 from topsideas.calibration.journal import MemoryStore
 from topsideas.calibration.opening import open_engines
+from topsideas.calibration.plans import part
 from topsideas.calibration.problem import Problem, make_problem, read_samples
 from topsideas.calibration.selection import foreign_plans, read_report, select_ops
 from topsideas.calibration.settings import Settings
@@ -16,9 +17,9 @@ from topsideas.cli.options import compile_options, engine_isolation, overflow_of
 from topsideas.engines.options import EngineOptions
 from topsideas.engines.registry import choose
 from topsideas.errors import BaselineError, EngineError
-from topsideas.graph.loading import load_model
+from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import PRECISIONS, Numerics, Overflow
+from topsideas.precision import PRECISIONS, Numerics, Overflow, Precision
 from topsideas.report.console import standard_output
 from topsideas.report.document import check_target, write_json
 from topsideas.report.text import number, printable
@@ -34,15 +35,19 @@ def verify(args: argparse.Namespace) -> int:
     """Judge and print; returns the exit code. Raises TopsideasError."""
     check_target(args.output_json)
     report = read_report(Path(args.plan))
-    model = load_model(args.model)
+    asked = part(report, "options")
+    precision = PRECISIONS[args.precision or asked.get("precision", "fp16")]
+    model = load_model(args.model, precision)
     name, chosen = choose(args.engine, "onnx")
-    problem, notes = _problem(args, name, model, report)
+    problem, notes = _problem(args, name, model, precision, asked)
     tokens = [f"@{args.plan}"]
     plan = PrecisionPlan(select_ops(problem.model, tokens))
     notes += foreign_plans(model, problem.engine.identity(), tokens)
     _check_fp32(problem)
     verdicts = problem.verdicts(plan)
     notes += readback_notes(problem, plan)
+    if asked.get("val_func"):
+        notes.append("the plan was found with --val_func; here it is judged by the tolerance")
     found = _document(problem, plan, verdicts, report, [chosen, *notes] if chosen else notes)
     _show(found)
     if args.output_json:
@@ -51,10 +56,8 @@ def verify(args: argparse.Namespace) -> int:
 
 
 def _problem(
-    args: argparse.Namespace, name: str, model: Any, report: Json
+    args: argparse.Namespace, name: str, model: Model, precision: Precision, asked: Json
 ) -> tuple[Problem, list[str]]:
-    asked = report.get("options") or {}
-    precision = PRECISIONS[args.precision or asked.get("precision", "fp16")]
     options = EngineOptions(
         numerics=Numerics(precision, Overflow(overflow_of(args, name, asked))),
         compile_options=compile_options(args.compile_options),
@@ -81,10 +84,10 @@ def _settings(args: argparse.Namespace, asked: Json) -> Settings:
     """The report's rule, but for what the command line says."""
 
     def given(name: str, default: float) -> float:
-        own = getattr(args, name)
-        return float(own if own is not None else asked.get(name) or default)
+        values = (getattr(args, name, None), asked.get(name), default)
+        return float(next(v for v in values if v is not None))
 
-    rule = Tolerance(given("rtol", 1e-2), given("atol", 1e-2), float(asked.get("ntol") or 0.0))
+    rule = Tolerance(given("rtol", 1e-2), given("atol", 1e-2), given("ntol", 0.0))
     cosine = asked.get("cos_sim")
     return Settings(
         criterion=rule if cosine is None else Cosine(float(cosine), rule),

@@ -37,6 +37,8 @@ class Entry:
         isolated: Whether it always runs in a child process.
         numbers_ops: Whether it may number ops itself, so that ids cannot be checked before it is
             open.
+        overflow: What a value beyond the low format becomes on it, where it decides; empty
+            where the user does.
     """
 
     target: str
@@ -44,6 +46,7 @@ class Entry:
     remedy: str
     isolated: bool = False
     numbers_ops: bool = False
+    overflow: str = ""
 
 
 _OWN = {
@@ -56,11 +59,13 @@ _OWN = {
         "topsideas.engines.openvino.engine:open_openvino",
         "real fp16 or bf16 on CPUs that have it, and on Intel GPUs",
         "pip install 'topsideas[openvino]'",
+        overflow="inf",
     ),
     "onnxruntime": Entry(
         "topsideas.engines.onnxruntime.engine:open_onnxruntime",
         "a device's execution provider (CUDA, TensorRT, ...) on the mixed-precision model",
         "pip install onnxruntime-gpu, or the build of onnxruntime that has your provider",
+        overflow="inf",
     ),
     "topsinference": Entry(
         "topsideas.engines.topsinference.engine:open_topsinference",
@@ -68,6 +73,7 @@ _OWN = {
         "install the TopsInference wheel of Enflame's SDK (TopsRider) into this Python",
         isolated=True,
         numbers_ops=True,
+        overflow="saturate",
     ),
 }
 

@@ -19,9 +19,11 @@ from topsideas.graph.conversion_files import write
 from topsideas.graph.conversion_types import check_types, set_output_types
 from topsideas.graph.conversion_weights import LowWeights
 from topsideas.graph.emulation import check_expressible
+from topsideas.graph.lifting import fix_weights, lift, lift_ir_version
 from topsideas.graph.loading import Model
 from topsideas.graph.ops import op_id
-from topsideas.graph.schemas import allows
+from topsideas.graph.schemas import target_of
+from topsideas.graph.work import cast_work
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Numerics
 
@@ -35,32 +37,46 @@ class Conversion:
     Attributes:
         model: The mixed-precision model; a copy that shares unchanged weights with its source.
         casts: How many ``Cast`` nodes were inserted.
+        cast_bytes: What they read and write in one pass, where each op runs once; sizes that are
+            not known count as 1.
         warnings: What the reader must know: weights that overflow the low format, ops that had
-            to stay fp32 although the plan has them low, a lifted IR version.
+            to stay fp32 although the plan has them low, a lifted opset or IR version.
     """
 
     model: ir.Model
     casts: int
+    cast_bytes: int
     warnings: tuple[str, ...]
 
 
-def convert(model: Model, plan: PrecisionPlan, numerics: Numerics) -> Conversion:
+def convert(
+    model: Model,
+    plan: PrecisionPlan,
+    numerics: Numerics,
+    *,
+    low_io: bool = False,
+    fixed_weights: bool = False,
+) -> Conversion:
     """Turn ``model`` into a strongly typed model in which ``plan.kept`` computes in fp32.
 
-    Names and types of the model's inputs and outputs stay as they are, and so do the interfaces
-    of If, Loop and Scan bodies. A saturating target saturates by itself: nothing is inserted for
-    it, only weights are stored saturated.
+    Names of the model's inputs and outputs stay as they are, and so do the interfaces of If, Loop
+    and Scan bodies. A saturating target saturates by itself: nothing is inserted for it, only
+    weights are stored saturated.
 
     Args:
         model: The loaded model; unchanged.
         plan: The ops to keep in fp32; all other candidates become low.
         numerics: The low format, and how weights are rounded to it.
+        low_io: Give the model's float32 inputs and outputs the low type. By default they keep
+            their type.
+        fixed_weights: Take weights off the model's inputs, so that they can be stored low.
 
     Raises:
         EngineError: The model's opset cannot express the low format.
         ModelError: The result's types do not check, which is never passed over.
     """
-    return Converter(model, numerics).convert(plan)
+    converter = Converter(model, numerics, low_io=low_io, fixed_weights=fixed_weights)
+    return converter.convert(plan)
 
 
 class Converter:
@@ -71,49 +87,73 @@ class Converter:
     Args:
         model: The loaded model; unchanged.
         numerics: The low format, and how weights are rounded to it.
+        low_io: Give the model's float32 inputs and outputs the low type.
+        fixed_weights: Take weights off the model's inputs, so that they can be stored low.
     """
 
-    def __init__(self, model: Model, numerics: Numerics) -> None:
+    def __init__(
+        self,
+        model: Model,
+        numerics: Numerics,
+        *,
+        low_io: bool = False,
+        fixed_weights: bool = False,
+    ) -> None:
         self._model = model
         self._numerics = numerics
+        self._low_io = low_io
+        self._fixed_weights = fixed_weights
         self._weights = LowWeights(numerics)
         self._slots = {op.id: op.slots for op in model.ops}
+        self._target = target_of(model.graph_model, numerics.precision)
 
     def convert(self, plan: PrecisionPlan) -> Conversion:
         """The model for ``plan``; see :func:`convert`."""
         asked = plan.low(self._model.candidates)
-        if asked:
+        if asked or self._low_io:
             check_expressible(self._model.opset, self._numerics)
         low, refused = asked - self._inexpressible, asked & self._inexpressible
         copy = self._model.graph_model.clone()
-        if not low:
-            return Conversion(copy, 0, self._refusal(refused))
-        lifted = _lift_ir_version(copy)
+        fixed = self._fix_weights(copy)
+        if not low and not self._low_io:
+            return Conversion(copy, 0, 0, (*self._refusal(refused), *fixed))
+        lifted = [*fixed, *lift_ir_version(copy), *self._lift_opset(copy, low)]
         self._weights.warnings.clear()
         edges = self._rewrite(copy, low)
         check_types(copy, self._model.graph_model)
         told = *self._refusal(refused), *lifted, *_overridable(edges), *self._weights.warnings
-        return Conversion(copy, edges.casts, told)
+        moved = sum(_moved(node) for node in edges.casts)
+        return Conversion(copy, len(edges.casts), moved, told)
+
+    def _fix_weights(self, copy: ir.Model) -> list[str]:
+        fixed = fix_weights(copy) if self._fixed_weights and copy.ir_version >= 4 else 0
+        return [f"{fixed} weights taken off the inputs: they are constants now"] if fixed else []
 
     def _rewrite(self, copy: ir.Model, low: Collection[int]) -> Edges:
         nodes = [node for graph in copy.graphs() for node in graph if op_id(node) in low]
-        edges = Edges(copy, {i: self._slots[i] for i in low}, self._weights)
+        slots = {i: self._slots[i] for i in low}
+        edges = Edges(copy, slots, self._weights, low_io=self._low_io)
         for node in nodes:
             set_output_types(node, self._slots[op_id(node)], self._weights, copy.opset_imports)
         edges.connect()
         return edges
 
+    def _lift_opset(self, copy: ir.Model, low: Collection[int]) -> list[str]:
+        """Lift the opset as far as the low ops need it; a line that says so."""
+        nodes = [node for node in _nodes(self._model.graph_model) if op_id(node) in low]
+        versions = {op_id(n): self._target.version(n) for n in nodes if not n.domain}
+        old, new = self._model.opset, max(versions.values(), default=self._model.opset)
+        if new <= old:
+            return []
+        lift(copy, new)
+        types = sorted({n.op_type for n in nodes if versions.get(op_id(n), old) == new})
+        name = self._numerics.precision.name
+        return [f"opset {old} lifted to {new}, where {', '.join(types)} got {name}"]
+
     @functools.cached_property
     def _inexpressible(self) -> frozenset[int]:
-        """Candidates whose schema knows fp16 but not the low format asked for."""
-        model, precision = self._model.graph_model, self._numerics.precision
-        candidates = self._model.candidates
-        return frozenset(
-            op_id(node)
-            for node in _nodes(model)
-            if op_id(node) in candidates
-            and not allows(node, model.opset_imports, self._slots[op_id(node)], precision)
-        )
+        """Candidates whose schema does not know the low format, if it was loaded for another."""
+        return self._model.inexpressible(self._numerics.precision)
 
     def _refusal(self, refused: Collection[int]) -> tuple[str, ...]:
         if not refused:
@@ -129,28 +169,16 @@ def _nodes(model: ir.Model) -> Iterable[ir.Node]:
         yield from graph
 
 
+def _moved(cast: ir.Node) -> int:
+    shape = cast.outputs[0].shape or ()
+    return int(cast_work(tuple(d if isinstance(d, int) else 1 for d in shape)))
+
+
 def _overridable(edges: Edges) -> list[str]:
     if not edges.overridable:
         return []
     line = f"{len(edges.overridable)} weights stay float32 and are cast at run time, as they are "
     return [
         line + "listed among the model's inputs, where a caller may replace them "
-        f"({', '.join(edges.overridable[:3])}, ...). Remedy: remove them from graph.input"
+        f"({', '.join(edges.overridable[:3])}, ...). Remedy: --fixed_weights, if none does"
     ]
-
-
-def _lift_ir_version(model: ir.Model) -> list[str]:
-    """Up to IR version 3 weights had to be listed as inputs, which fixes their type to float32.
-
-    From 4 on they need not be, and those that are count as overridable defaults. Runtimes treat
-    the weights of old models as constants; this says the same in the file.
-    """
-    if model.ir_version >= 4:
-        return []
-    inputs, weights = model.graph.inputs, model.graph.initializers
-    listed = [value for value in inputs if value.name in weights]
-    old, model.ir_version = model.ir_version, 4
-    for value in listed:
-        inputs.remove(value)
-    line = f"IR version {old} lifted to 4, so that {len(listed)} weights are constants "
-    return [line + "and no longer listed among the inputs"]

@@ -27,19 +27,29 @@ class Edges:
         model: The model, changed in place.
         slots: For every op that runs low, its low inputs and outputs.
         weights: Makes low copies of constants.
+        low_io: Give the float32 inputs and outputs of the main graph the low type.
 
     Attributes:
-        casts: How many ``Cast`` nodes were inserted.
+        casts: The ``Cast`` nodes that were inserted.
         overridable: Names of weights that are inputs too, and therefore cast at run time.
     """
 
-    def __init__(self, model: ir.Model, slots: Mapping[int, Slots], weights: LowWeights) -> None:
-        self.casts = 0
+    def __init__(
+        self,
+        model: ir.Model,
+        slots: Mapping[int, Slots],
+        weights: LowWeights,
+        *,
+        low_io: bool = False,
+    ) -> None:
+        self.casts: list[ir.Node] = []
         self.overridable: list[str] = []
         self._graphs = list(model.graphs())
         self._weights = weights
         self._low = weights.dtype
         self._names = Names(self._graphs)
+        self._main = model.graph
+        self._low_io = low_io
         # What each float32 edge must carry; edges that take either type are absent.
         self._wanted: dict[tuple[ir.Node, int], ir.DataType] = {}
         self._float_outputs = [
@@ -53,6 +63,8 @@ class Edges:
         self._superfluous: list[ir.Node] = []
         self._users_void = {n for graph in self._graphs for n in graph if self._casts_low(n)}
         self._note_wanted(slots)
+        if low_io:
+            self._lower_inputs()
 
     def connect(self) -> None:
         """Give every reader its type, give the graphs their outputs, drop what became void."""
@@ -80,6 +92,14 @@ class Edges:
                         self._wanted[node, index] = self._low
                     elif not _reads_any_type(node, value):
                         self._wanted[node, index] = _FLOAT
+
+    def _lower_inputs(self) -> None:
+        for value in self._main.inputs:
+            if not _is_float(value):
+                continue
+            if value.const_value is not None:
+                value.const_value = self._weights.of(value.const_value, value.name or "")
+            value.type = ir.TensorType(self._low)
 
     def _casts_low(self, node: ir.Node) -> bool:
         """Whether ``node`` is a cast from the low type to the low type."""
@@ -122,7 +142,8 @@ class Edges:
     def _make(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         tensor = constant(value)
         if _is_overridable(value):
-            self.overridable.append(value.name or "")
+            if dtype == self._low:
+                self.overridable.append(value.name or "")
         elif tensor is not None and dtype == self._low:
             return self._low_weight(value, tensor)
         producer = value.producer()
@@ -140,11 +161,11 @@ class Edges:
         return cast.outputs[0]
 
     def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Node:
-        self.casts += 1
         name = self._names.fresh(f"{value.name}_{_SUFFIX[dtype]}")
         node = ir.node("Cast", [value], {"to": int(dtype)}, name=self._names.fresh(f"{name}_cast"))
         node.outputs[0].name = name
         node.outputs[0].type, node.outputs[0].shape = ir.TensorType(dtype), value.shape
+        self.casts.append(node)
         return node
 
     def _low_weight(self, value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
@@ -171,29 +192,36 @@ class Edges:
         )
 
     def _restore_outputs(self) -> None:
-        """Cast what low ops produce for float32 outputs of graphs, under the old names."""
+        """Give outputs of graphs their type again, or the low one, under their old names."""
         restored: dict[ir.Value, ir.Value] = {}
         for graph, index in self._float_outputs:
             value = graph.outputs[index]
-            if value.dtype == _FLOAT:
+            wanted = self._low if self._low_io and graph is self._main else _FLOAT
+            if value.dtype == wanted:
                 continue
             if value not in restored:
-                restored[value] = self._output_cast(graph, value)
+                restored[value] = self._output_cast(graph, value, wanted)
             graph.outputs[index] = restored[value]
         for value, cast in restored.items():
-            name, value.name = value.name, self._names.fresh(f"{value.name}_{_SUFFIX[self._low]}")
+            suffix = _SUFFIX[value.dtype or _FLOAT]
+            name, value.name = value.name, self._names.fresh(f"{value.name}_{suffix}")
             cast.name, cast.shape = name, value.shape
 
-    def _output_cast(self, graph: ir.Graph, value: ir.Value) -> ir.Value:
+    def _output_cast(self, graph: ir.Graph, value: ir.Value, wanted: ir.DataType) -> ir.Value:
         source = value
         while source in self._replaced:
             source = self._replaced[source]
-        shared = self._as(source, _FLOAT) if source.graph is graph else None
+        shared = self._as(source, wanted) if self._may_share(source, graph) else None
         if shared is not None and not shared.is_graph_output():
             return shared
-        cast = self._cast(source, _FLOAT)  # a body must return a value of its own
+        cast = self._cast(source, wanted)  # a body must return a value of its own
         graph.append(cast)
         return cast.outputs[0]
+
+    @staticmethod
+    def _may_share(source: ir.Value, graph: ir.Graph) -> bool:
+        """Whether a cast for a reader may bear an output's name: not where it is a weight."""
+        return source.graph is graph and (source.producer() is not None or source.is_graph_input())
 
 
 def _is_float(value: ir.Value) -> bool:

@@ -13,7 +13,7 @@ from topsideas.graph.conversion_weights import LowWeights
 from topsideas.graph.schemas import Slots
 
 # Integer attributes that name the element type of an output, in every domain that has them.
-_TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "output_datatype")
+TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype", "output_datatype")
 
 # Weights up to this size stay in the skeleton that inference sees: shapes are among them.
 _SKELETON_BYTES = 4096
@@ -27,7 +27,7 @@ def set_output_types(
         node.outputs[index].type = ir.TensorType(weights.dtype)
     if not slots.outputs:
         return
-    for name in _TYPE_ATTRIBUTES:
+    for name in TYPE_ATTRIBUTES:
         if _attribute(node, name, opsets) == ir.DataType.FLOAT:
             node.attributes[name] = ir.AttrInt64(name, weights.dtype)
     if node.op_type == "ConstantOfShape" and not node.domain:

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from topsideas.graph.constants import constant
 from topsideas.graph.loading import Model
 from topsideas.graph.ops import op_id
-from topsideas.graph.schemas import NO_SLOTS, SHAPE_ONLY, Slots, allows
+from topsideas.graph.schemas import NO_SLOTS, SHAPE_ONLY, Slots
 from topsideas.graph.work import Shape, Work, cast_work, work_of
 from topsideas.precision import Precision
 from topsideas.prices import Boundary, Prices
@@ -77,15 +77,11 @@ class _Estimate:
         self._model = model
         self._seen = seen
         self._seconds = times
-        opsets = model.graph_model.opset_imports
         nodes = [node for graph in model.graph_model.graphs() for node in graph]
         slots = {op.id: op.slots for op in model.ops if op.candidate}
         # What the low format is not allowed for stays fp32 under every plan.
-        self._slots = {
-            op_id(node): slots[op_id(node)]
-            for node in nodes
-            if op_id(node) in slots and allows(node, opsets, slots[op_id(node)], precision)
-        }
+        lost = model.inexpressible(precision)
+        self._slots = {op: own for op, own in slots.items() if op not in lost}
         self._nodes = nodes
         self._shapes = dict(self._observed_shapes())
 

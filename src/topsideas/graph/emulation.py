@@ -108,9 +108,9 @@ def emulate(
 
 def check_expressible(opset: int, numerics: Numerics) -> None:
     """Raise EngineError if models of this opset cannot hold the casts that rounding needs."""
-    if opset < 7:
+    if opset < 6:
         raise EngineError(
-            f"opset {opset} is too old to emulate; expected 7 or newer. Remedy: lift the model "
+            f"opset {opset} is too old to emulate; expected 6 or newer. Remedy: lift the model "
             "with onnx.version_converter.convert_version(model, 13)"
         )
     if numerics.precision is BF16 and opset < 13:

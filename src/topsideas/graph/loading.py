@@ -11,11 +11,14 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from topsideas.errors import ModelError
+from topsideas.errors import EngineError, ModelError
 from topsideas.graph.dense import densify_sparse
 from topsideas.graph.inference import complete_types, inline_and_infer
-from topsideas.graph.ops import Op, enumerate_ops
+from topsideas.graph.lifting import FIRST_WITH_BF16, lift, lift_ir_version, liftable_to
+from topsideas.graph.ops import Op, enumerate_ops, op_id
 from topsideas.graph.portable import take_in
+from topsideas.graph.schemas import Target, target_of
+from topsideas.precision import FP16, Precision
 
 _CHUNK = 1 << 24
 _DEFAULT_OPSET = 17
@@ -33,15 +36,21 @@ class Model:
             Weights in external files stay there and are mapped on use.
         digest: sha256 over the model's bytes and its external data.
         path: Where it came from, if from a file.
+        files: The files of its external data.
         inlined: Whether local functions were inlined, so that ids index the inlined model.
-        ops: Every op in id order.
+        ops: Every op in id order; which are candidates holds for one low format.
+        target: That format, and the opset the model may be lifted to for it.
+        notes: What had to be changed for it.
     """
 
     graph_model: ir.Model
     digest: str
     path: Path | None
+    files: tuple[Path, ...]
     inlined: bool
     ops: tuple[Op, ...]
+    target: Target
+    notes: tuple[str, ...]
 
     @property
     def graph(self) -> ir.Graph:
@@ -58,17 +67,34 @@ class Model:
         """Ids of the ops that may run low."""
         return frozenset(op.id for op in self.ops if op.candidate)
 
+    def inexpressible(self, precision: Precision) -> frozenset[int]:
+        """Candidates that cannot run in ``precision``; none in the one it was loaded for."""
+        if precision is self.target.precision:
+            return frozenset()
+        target, slots = target_of(self.graph_model, precision), {o.id: o.slots for o in self.ops}
+        return frozenset(
+            op_id(node)
+            for graph in self.graph_model.graphs()
+            for node in graph
+            if op_id(node) in self.candidates and not target.allows(node, slots[op_id(node)])
+        )
+
     def inputs(self) -> list[ir.Value]:
         """The inputs a caller must feed (initializers listed as inputs are optional)."""
         return [v for v in self.graph.inputs if v.name not in self.graph.initializers]
 
 
-def load_model(source: str | Path | onnx.ModelProto) -> Model:
+def load_model(source: str | Path | onnx.ModelProto, precision: Precision = FP16) -> Model:
     """Load a model from a file or from memory.
+
+    Args:
+        source: The file, or the model; the latter is left unchanged.
+        precision: The low format, which decides what ops are candidates.
 
     Raises:
         ModelError: The file is missing, is not ONNX, is invalid, or its external data is
             missing or lies outside the model's folder.
+        EngineError: The model's opset knows nothing of the low format and cannot be lifted.
     """
     if isinstance(source, onnx.ModelProto):
         proto, path = onnx.ModelProto(), None
@@ -83,10 +109,16 @@ def load_model(source: str | Path | onnx.ModelProto) -> Model:
     densify_sparse(proto)
     _name_default_domain(proto)
     _import_default_opset(proto)
-    return _build(proto, path, digest)
+    return _build(proto, path, tuple(files), digest, precision)
 
 
-def _build(proto: onnx.ModelProto, path: Path | None, digest: str) -> Model:
+def _build(
+    proto: onnx.ModelProto,
+    path: Path | None,
+    files: tuple[Path, ...],
+    digest: str,
+    precision: Precision,
+) -> Model:
     inlined = bool(proto.functions)
     try:
         model = ir.serde.deserialize_model(inline_and_infer(proto))
@@ -98,7 +130,45 @@ def _build(proto: onnx.ModelProto, path: Path | None, digest: str) -> Model:
         ir.external_data.set_base_dir(model.graph, path.parent.resolve())
         take_in(model.graph, _STAYS_OUTSIDE)
     complete_types(model)
-    return Model(model, digest, path, inlined, enumerate_ops(model))
+    notes = _lift(model, precision)
+    target = target_of(model, precision)
+    ops = enumerate_ops(model, target)
+    _tell_nodes_apart(model)
+    return Model(model, digest, path, files, inlined, ops, target, notes)
+
+
+def _lift(model: ir.Model, precision: Precision) -> tuple[str, ...]:
+    """Lift a model that is older than its low format, if no op changes its meaning on the way."""
+    old = model.opset_imports.get("", 1)
+    if precision is FP16 or old >= FIRST_WITH_BF16:
+        return ()
+    nodes = [node for graph in model.graphs() for node in graph]
+    bound = {n.op_type for n in nodes if liftable_to([n], old, FIRST_WITH_BF16) < FIRST_WITH_BF16}
+    if bound:
+        ops = ", ".join(sorted(bound)[:5])
+        raise EngineError(
+            f"{precision.name} needs opset {FIRST_WITH_BF16} or newer, the model has {old} and "
+            f"cannot be lifted as it is: {ops} changed on the way. Remedy: "
+            f"onnx.version_converter.convert_version(model, {FIRST_WITH_BF16})"
+        )
+    lift(model, FIRST_WITH_BF16)
+    line = f"opset {old} lifted to {FIRST_WITH_BF16}, before which {precision.name} does not exist"
+    return line, *lift_ir_version(model)
+
+
+def _tell_nodes_apart(model: ir.Model) -> None:
+    """ONNX allows nodes of one name, ONNX Runtime does not. Ops keep the name that users know."""
+    for graph in model.graphs():
+        taken = {node.name for node in graph}
+        seen: set[str | None] = set()
+        for node in graph:
+            if node.name and node.name in seen:
+                name = f"{node.name}_{op_id(node)}"
+                while name in taken:
+                    name += "_"
+                node.name = name
+                taken.add(name)
+            seen.add(node.name)
 
 
 def _name_default_domain(proto: onnx.ModelProto) -> None:

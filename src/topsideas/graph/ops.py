@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from topsideas.graph.schemas import NO_SLOTS, Slots, low_slots
+from topsideas.graph.schemas import NO_SLOTS, Slots, Target, low_slots, target_of
+from topsideas.precision import FP16
 
 _META_ID = "topsideas.op_id"
 
@@ -27,6 +28,7 @@ class Op:
         reason: Why it is pinned, if it is.
         outputs: Names of its outputs.
         shapes: Their static shapes as inferred; symbolic sizes are strings, unknown is None.
+        dtypes: Their element types by ONNX's names; empty where unknown, or no tensor.
     """
 
     id: int
@@ -38,11 +40,17 @@ class Op:
     reason: str
     outputs: tuple[str, ...]
     shapes: tuple[tuple[int | str | None, ...] | None, ...]
+    dtypes: tuple[str, ...]
 
 
 def op_id(node: ir.Node) -> int:
     """The id of a numbered node; clones keep it. -1 for nodes the tool inserted."""
     return int(node.meta.get(_META_ID, -1))
+
+
+def number(node: ir.Node, identity: int) -> None:
+    """Give a node an id."""
+    node.meta[_META_ID] = identity
 
 
 def bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
@@ -55,29 +63,35 @@ def bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
                 yield f"{name}_{index}", graph
 
 
-def enumerate_ops(model: ir.Model) -> tuple[Op, ...]:
-    """Number every node (the id is written into the node's meta) and describe it."""
+def enumerate_ops(model: ir.Model, target: Target | None = None) -> tuple[Op, ...]:
+    """Number every node (the id is written into the node's meta) and describe it.
+
+    Args:
+        model: The model.
+        target: The low format that candidates are for; fp16 by default.
+    """
+    target = target or target_of(model, FP16)
     for index, node in enumerate(model.graph):
         node.meta[_META_ID] = index
-    found = [_describe(model, node, "main", i) for i, node in enumerate(model.graph)]
+    found = [_describe(target, node, "main", i) for i, node in enumerate(model.graph)]
     for index, node in enumerate(model.graph):
-        _enumerate_bodies(model, node, "main", index, found)
+        _enumerate_bodies(target, node, "main", index, found)
     return tuple(found)
 
 
 def _enumerate_bodies(
-    model: ir.Model, node: ir.Node, prefix: str, index: int, found: list[Op]
+    target: Target, node: ir.Node, prefix: str, index: int, found: list[Op]
 ) -> None:
     for attribute, graph in bodies(node):
         inside = f"{prefix}/{node.op_type.lower()}_{index}/{attribute}"
         for position, child in enumerate(graph):
             child.meta[_META_ID] = len(found)
-            found.append(_describe(model, child, inside, position))
-            _enumerate_bodies(model, child, inside, position, found)
+            found.append(_describe(target, child, inside, position))
+            _enumerate_bodies(target, child, inside, position, found)
 
 
-def _describe(model: ir.Model, node: ir.Node, prefix: str, index: int) -> Op:
-    slots = low_slots(node, model.opset_imports)
+def _describe(target: Target, node: ir.Node, prefix: str, index: int) -> Op:
+    slots = low_slots(node, target)
     pinned = slots if isinstance(slots, str) else ""
     return Op(
         id=op_id(node),
@@ -89,7 +103,13 @@ def _describe(model: ir.Model, node: ir.Node, prefix: str, index: int) -> Op:
         reason=pinned,
         outputs=tuple(o.name or "" for o in node.outputs),
         shapes=tuple(_shape(o) for o in node.outputs),
+        dtypes=tuple(_dtype(o) for o in node.outputs),
     )
+
+
+def _dtype(value: ir.Value) -> str:
+    is_tensor = isinstance(value.type, ir.TensorType)
+    return value.type.dtype.name if is_tensor and value.type is not None else ""
 
 
 def _shape(value: ir.Value) -> tuple[int | str | None, ...] | None:

@@ -15,25 +15,40 @@ import numpy as np
 
 # Probes weigh by this power of the variance that is left there: the worst ones decide.
 _POWER = 3
+# So many steps each let go an equal part of the items, which bounds the time for thousands.
+_AT_ONCE = 128
 
 
 def greedy_order(items: Sequence[int], variances: np.ndarray) -> list[int]:
-    """All items, each the one whose removal relieves the worst probes most.
+    """All items, those that relieve the worst probes most first.
+
+    It is found backwards: of the items that are still kept, the one that adds least to the worst
+    probes is let go next. Measured on real models, sets of equal size from this order have
+    margins a few percent below those from the order that is found forwards.
 
     Args:
         items: The items.
         variances: What each adds at each probe, float64 of shape (items, probes), finite.
     """
-    left = variances.sum(axis=0)
-    waiting = np.ones(len(items), bool)
+    total = np.zeros(variances.shape[1])
+    # From the last item on, so that of equals the first item comes first.
+    rows, names = np.ascontiguousarray(variances[::-1]), np.arange(len(items))[::-1]
     order: list[int] = []
-    for _ in items:
-        gains = np.where(waiting, variances @ worst_weights(left), -1.0)
-        best = int(gains.argmax())
-        waiting[best] = False
-        order.append(items[best])
-        left = np.maximum(left - variances[best], 0.0)
-    return order
+    while len(rows):
+        squares, cubes = rows**2, (rows**3).sum(axis=1)
+        gone = np.zeros(len(rows), bool)
+        # What is gone is carried along as infinite and left out once it is the half.
+        while 2 * gone.sum() < len(rows):
+            # The sums over the probes of (total + row)^3 - total^3.
+            worse = 3 * (rows @ total**2 + squares @ total) + cubes
+            worse[gone] = math.inf
+            step = max(1, (len(rows) - int(gone.sum())) // _AT_ONCE)
+            quiet = np.argsort(worse, kind="stable")[:step]
+            total += rows[quiet].sum(axis=0)
+            order += [items[i] for i in names[quiet]]
+            gone[quiet] = True
+        rows, names = rows[~gone], names[~gone]
+    return order[::-1]
 
 
 def worst_weights(variance: np.ndarray) -> np.ndarray:
@@ -42,22 +57,28 @@ def worst_weights(variance: np.ndarray) -> np.ndarray:
     return weights
 
 
-def expected_length(
-    items: Sequence[int], order: Sequence[int], variances: np.ndarray, worst: float, bound: float
-) -> int:
-    """How many of ``order`` must be kept for the rest to stay within ``bound``.
+def errors_left(items: Sequence[int], order: Sequence[int], variances: np.ndarray) -> np.ndarray:
+    """The predicted error when the first 0, 1, 2, … of ``order`` are kept, float64.
 
     Args:
         items: What the rows of ``variances`` stand for.
         order: The items in the order in which they would be kept.
         variances: As for :func:`greedy_order`.
-        worst: The error that was measured when none is kept.
-        bound: The error allowed.
     """
     row = {item: at for at, item in enumerate(items)}
     left = np.cumsum(variances[[row[i] for i in order[::-1]]], axis=0)[::-1]
-    predicted = np.sqrt(left.max(axis=1, initial=0.0))
-    if not len(order) or predicted[0] <= 0 or not math.isfinite(worst):
-        return min(1, len(order))
-    fits = predicted * (worst / predicted[0]) <= bound
-    return int(np.argmax(fits)) if fits.any() else len(order)
+    return np.append(np.sqrt(left.max(axis=1, initial=0.0)), 0.0)
+
+
+def expected_length(errors: np.ndarray, worst: float, bound: float) -> int:
+    """How many items must be kept for the error to stay within ``bound``.
+
+    Args:
+        errors: See :func:`errors_left`.
+        worst: The error that was measured when none is kept.
+        bound: The error allowed.
+    """
+    count = len(errors) - 1
+    if not count or errors[0] <= 0 or not math.isfinite(worst):
+        return min(1, count)
+    return int(np.argmax(errors * (worst / errors[0]) <= bound))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from arithmetic import Engine, additive, search
 
 from topsideas.calibration.journal import Journal, MemoryStore
-from topsideas.calibration.ranking import Ranking, overflowing
+from topsideas.calibration.ranking import Ranking, overflowing, telling
 from topsideas.calibration.settings import Settings, Validator
 from topsideas.engines.emulator.engine import EmulatorEngine
 from topsideas.errors import EngineError, UsageError
@@ -15,6 +16,7 @@ from topsideas.graph.loading import load_model
 from topsideas.precision import BF16, FP16, Numerics
 from topsideas.stats.criteria import Cosine, Tolerance
 from topsideas.testing.planted import parse, ramp
+from topsideas.verdict import Verdict
 
 
 def _over(text: str, limit: float = FP16.max, **feeds: Any) -> frozenset[int]:
@@ -70,7 +72,7 @@ def test_every_sample_is_looked_at() -> None:
 
 def _ranking(engine: Engine, count: int, factors: tuple[float, ...] = (1.0,)) -> Ranking:
     auto = search(engine, count, values=factors)
-    samples = [v.sample for v in auto.judge.verdicts(frozenset()) if v.sample is not None]
+    samples = telling(auto.judge.verdicts(frozenset()), lambda sample: 1)
     for sample in samples:
         auto._felt.watch(sample, frozenset())
     engine.runs.clear()
@@ -123,6 +125,26 @@ def test_ops_are_measured_on_the_two_worst_samples() -> None:
     ranking = _ranking(engine, 3, (1.0, 2.0, 3.0))
     assert ranking.order()[:2] == [2, 1]
     assert {x for _, x in engine.runs} == {2.0, 3.0}
+
+
+def _failed(sample: int, margin: float | None) -> Verdict:
+    return Verdict(passed=False, margin=margin, sample=sample)
+
+
+def test_the_worst_sample_tells_and_a_small_one_that_is_nearly_as_bad() -> None:
+    verdicts = [_failed(3, 4.0), _failed(0, 3.9), _failed(2, 2.0), _failed(1, 1.9)]
+    assert telling(verdicts, {0: 100, 1: 1, 2: 10, 3: 100}.__getitem__) == [3, 2]
+
+
+def test_samples_far_from_the_worst_or_that_pass_tell_nothing() -> None:
+    passing = Verdict(passed=True, margin=0.9, sample=1)
+    assert telling([_failed(2, 4.0), _failed(0, 1.5), passing], lambda _: 1) == [2]
+    assert telling([_failed(2, math.inf), _failed(0, 50.0)], lambda _: 1) == [2]
+    assert telling([passing], lambda _: 1) == []
+
+
+def test_without_margins_all_that_fail_tell() -> None:
+    assert telling([_failed(5, None), _failed(4, None)], lambda _: 1) == [5, 4]
 
 
 def test_a_plan_that_cannot_run_is_felt_most() -> None:

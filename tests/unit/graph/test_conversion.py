@@ -463,13 +463,55 @@ class TestLimits:
             convert(source, PrecisionPlan.of([]), Numerics(precision=BF16))
 
     def test_op_without_bf16_variant_is_kept_and_told(self) -> None:
-        source = model_of("""(float[1, 1, 4] x) => (float[1, 1, 4] y)
-            <float[1, 1, 1] w = {2}> { a = Exp (x) y = Conv (a, w) }""")
-        conversion = converted(source, precision=BF16)
-        assert inputs_of(conversion, 1) == ["a_fp32", "w"]
-        assert conversion.warnings == (
-            "kept in fp32, as Conv has no bf16 variant at opset 17: ops 1",
+        source = model_of(
+            '(float[4] x) => (float[4] y) { a = Exp (x) y = Einsum <equation = "i->i"> (a) }'
         )
+        conversion = converted(source, precision=BF16)
+        assert inputs_of(conversion, 1) == ["a_fp32"]
+        assert conversion.warnings == (
+            "kept in fp32, as Einsum has no bf16 variant at opset 17: ops 1",
+        )
+
+    def test_bf16_lifts_the_opset_where_an_op_needs_it(self) -> None:
+        text = """(float[1, 1, 4] x) => (float[1, 1, 1] y) <float[1, 1, 1] w = {2}> {
+            a = Conv (x, w)
+            p, q = Split <axis = 2> (a)
+            b = Add (p, q)
+            y = ReduceMean <axes = [2]> (b)
+        }"""
+        proto = ir.to_proto(model_of(text).graph_model)
+        source = load_model(proto, BF16)
+        conversion = converted(source, precision=BF16)
+        assert conversion.model.opset_imports[""] == 22
+        assert conversion.warnings == ("opset 17 lifted to 22, where Conv got bf16",)
+        assert conversion.casts == 2
+        nodes = {node.op_type: node for node in conversion.model.graph}
+        assert nodes["Split"].attributes["num_outputs"].as_int() == 2
+        axes = nodes["ReduceMean"].inputs[1]
+        assert axes.const_value.numpy().tolist() == [2]
+        kept = converted(source, {0}, precision=BF16)
+        assert kept.model.opset_imports[""] == 17
+
+    def test_bf16_of_an_op_that_runtimes_expand(self) -> None:
+        """The function body of Clip uses Where, which got bfloat16 three opsets later."""
+        text = "(float[4] x, float m) => (float[4] y) { a = Exp (x)  y = Clip (a, m) }"
+        source = load_model(ir.to_proto(model_of(text, opset=13).graph_model), BF16)
+        conversion = converted(source, precision=BF16)
+        assert conversion.model.opset_imports[""] == 16
+        text = """(float[1, 1, 4, 4] x, float[1, 4] r, int64[1] i, float m)
+            => (float[1, 1, 4, 4] y) {
+            a = RoiAlign (x, r, i)
+            y = Clip (x, m)
+        }"""
+        source = load_model(ir.to_proto(model_of(text, opset=13).graph_model), BF16)
+        assert source.ops[1].reason == "its definition as a function has no bf16 variant"
+
+    def test_bf16_stays_where_an_op_changed_its_meaning(self) -> None:
+        text = """(float[1, 1, 4, 4] x, float[1, 4, 4, 2] g) => (float[1, 1, 4, 4] y)
+            <float[1, 1, 1, 1] w = {2}> { a = GridSample (x, g)  y = Conv (a, w) }"""
+        source = load_model(ir.to_proto(model_of(text).graph_model), BF16)
+        assert not source.candidates
+        assert source.ops[1].reason == "its schemas (opset 17 to 19) have no bf16 variant"
 
     def test_wrong_types_are_never_passed_over(self) -> None:
         source = model_of(CHAIN)

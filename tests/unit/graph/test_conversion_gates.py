@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import onnx
 import pytest
 
 from topsideas.errors import EngineError, ModelError
+from topsideas.graph import gates
 from topsideas.graph.gates import check_export
 
-HEAD = '<ir_version: 8, opset_import: ["": 17, "vendor": 1]> g '
+HEAD = '<ir_version: 8, opset_import: ["": 17, "vendor": 1, "com.microsoft": 1]> g '
 GOOD = HEAD + "(float[4] x) => (float[4] y) { a = Cast <to = 10> (x) y = Cast <to = 1> (a) }"
 MIXED = (
     HEAD
@@ -29,6 +29,7 @@ WRONG_INFO = (
 }"""
 )
 STALE_SHAPE = HEAD + "(float[4] x) => (float[4] y) <float[5] a> { a = Exp (x) y = Exp (a) }"
+OF_THE_RUNTIME = HEAD + "(int64[4] x) => (int64[4] y) { y = com.microsoft.Gelu (x) }"
 VENDOR = HEAD + "(float[4] x) => (float[4] y) { y = vendor.Op (x) }"
 BF16 = (
     HEAD
@@ -47,7 +48,24 @@ def saved(folder: Path, text: str) -> Path:
 
 
 def test_good(tmp_path: Path) -> None:
-    check_export(saved(tmp_path, GOOD))
+    proved, opened, optimised = check_export(saved(tmp_path, GOOD), optimised=True)
+    assert proved == "valid: full ONNX check, strict types and shapes"
+    assert opened.startswith("opens in ONNX Runtime ")
+    assert optimised == "ONNX Runtime's optimiser takes it"
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "crashes on it (signal 11)"),
+        ("raise ValueError('no')", "ValueError: no"),
+    ],
+)
+def test_an_optimiser_that_fails_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, told: str
+) -> None:
+    monkeypatch.setattr(gates, "_OPTIMISE", code)
+    assert told in check_export(saved(tmp_path, GOOD), optimised=True)[2]
 
 
 @pytest.mark.parametrize("text", [MIXED, WRONG_INFO, STALE_SHAPE])
@@ -63,21 +81,23 @@ def test_unreadable(tmp_path: Path) -> None:
         check_export(path)
 
 
-def test_a_source_that_fails_strict_inference_excuses_its_export(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_source_that_fails_strict_inference_excuses_its_export(tmp_path: Path) -> None:
     path = saved(tmp_path, STALE_SHAPE)
-    with caplog.at_level(logging.WARNING):
-        check_export(path, source=path)
-    assert "fails strict inference already" in caplog.text
+    proved, _ = check_export(path, source=path)
+    assert proved == "valid: basic ONNX check only, as m.onnx fails strict inference already"
 
 
 def test_what_the_runtime_refuses(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="ONNX Runtime refuses it"):
-        check_export(saved(tmp_path, VENDOR))
+        check_export(saved(tmp_path, OF_THE_RUNTIME))
 
 
-def test_a_missing_kernel_is_no_defect(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        check_export(saved(tmp_path, BF16.replace("17", "22")))
-    assert "has no kernel" in caplog.text
+def test_an_operator_that_only_the_target_has_is_told(tmp_path: Path) -> None:
+    _, opened = check_export(saved(tmp_path, VENDOR))
+    assert opened.startswith("not opened: ")
+    assert "vendor:Op" in opened
+
+
+def test_a_missing_kernel_is_no_defect(tmp_path: Path) -> None:
+    _, opened = check_export(saved(tmp_path, BF16.replace("17", "22")))
+    assert "no kernel for it" in opened

@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
+from topsideas.engines.emulator.strange import run_as_bits, strange_types
 from topsideas.errors import EngineError
 from topsideas.graph.mapped import give_back
 from topsideas.graph.portable import placeholder
@@ -96,13 +97,27 @@ def _register_arena() -> None:
 
 
 def run(runner: ort.InferenceSession, feeds: Mapping[str, object], what: str) -> list[np.ndarray]:
-    """Run a session; a failure is an EngineError that names ``what`` was run."""
+    """Run a session; a failure is an EngineError that names ``what`` was run.
+
+    Tensors of types that numpy lacks are handed out, and taken back, as their bits.
+    """
     try:
-        outputs: list[np.ndarray] = runner.run(None, dict(feeds))
+        outputs: list[np.ndarray] = _run(runner, feeds)
     except Exception as error:  # ORT's own exceptions share no public base class
         raise EngineError(
             f"{what}: onnxruntime {ort.__version__} failed: {_first(error)}"
         ) from error
+    return outputs
+
+
+def _run(runner: ort.InferenceSession, feeds: Mapping[str, object]) -> list[np.ndarray]:
+    try:
+        outputs: list[np.ndarray] = runner.run(None, dict(feeds))
+    except Exception:
+        # Asking first would cost every run of every session; such types are rare.
+        if not strange_types(runner):
+            raise
+        return run_as_bits(runner, feeds)
     return outputs
 
 

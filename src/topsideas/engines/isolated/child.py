@@ -27,7 +27,7 @@ class _Server:
     def __init__(self, target: str, model: str, options: EngineOptions) -> None:
         module, _, function = target.partition(":")
         opener: Any = getattr(import_module(module), function)
-        self._engine: Engine = opener(load_model(model), options)
+        self._engine: Engine = opener(load_model(model, options.numerics.precision), options)
         self._made: list[Any] = []
 
     def about(self) -> tuple[Any, Any, Any]:

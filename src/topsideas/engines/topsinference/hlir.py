@@ -19,6 +19,7 @@ _TENSOR = re.compile(r"tensor<([0-9?x]*?)x?(f16|bf16|f32|f64|i\d+|ui\d+|i1)>")
 # Ops that compute nothing: they hold, hand over or convert values.
 _NO_WORK = {"constant", "convert", "return", "tuple", "get_tuple_element", "copy"}
 _NUMPY = {"f16": "float16", "f32": "float32", "i32": "int32", "i64": "int64", "i1": "bool"}
+_ONNX = {"f16": "FLOAT16", "f32": "FLOAT", "i32": "INT32", "i64": "INT64", "i1": "BOOL"}
 ORDER = "order"
 
 
@@ -106,6 +107,7 @@ def _as_op(op: HlirOp) -> Op:
         reason=reason,
         outputs=tuple(f"{op.id}:{at}" for at in range(len(op.results))),
         shapes=tuple(sizes for sizes, _ in op.results),
+        dtypes=tuple(_ONNX.get(kind, "") for _, kind in op.results),
     )
 
 

@@ -167,4 +167,4 @@ def _method(owner: Any, names: tuple[str, ...]) -> Any:
 def _layer_op(layer: Any, index: int) -> Op:
     kind = next((str(getattr(layer, n)()) for n in _TYPE if hasattr(layer, n)), "layer")
     name = next((str(getattr(layer, n)()) for n in _NAME if hasattr(layer, n)), "")
-    return Op(index, f"layers/{kind}_{index}", name, kind, NO_SLOTS, True, "", (), ())
+    return Op(index, f"layers/{kind}_{index}", name, kind, NO_SLOTS, True, "", (), (), ())

@@ -22,7 +22,7 @@ from topsideas.engines.base import Executable, OwnOps, finalized
 from topsideas.engines.emulator.engine import EmulatorExecutable, emulator_numerics
 from topsideas.engines.emulator.runtime import default_threads
 from topsideas.engines.options import EngineOptions, Isolation, memory_size
-from topsideas.engines.registry import choose, open_engine
+from topsideas.engines.registry import ENGINES, choose, open_engine
 from topsideas.errors import UsageError
 from topsideas.gcu.mix_precision.py_engine import Compiled, PyEngine
 from topsideas.graph.loading import Model, load_model
@@ -90,15 +90,14 @@ class AutoMixPrecision:
         memory_limit: int | str | None = None,
         workspace: str | Path | None = None,
     ) -> None:
-        self._model = load_model(model)
+        low = _choice(PRECISIONS, precision, "precision")
+        self._model = load_model(model, low)
         self._signature = signature_of(self._model)
         self._names = _checked_names(input_names, self._signature.input_names)
         self._bounds = self._shape_bounds(input_shapes, min_shapes, max_shapes)
         self._engine, _ = choose(engine)
         self._options = EngineOptions(
-            numerics=Numerics(
-                _choice(PRECISIONS, precision, "precision"), _overflow(overflow, self._engine)
-            ),
+            numerics=Numerics(low, _overflow(overflow, self._engine)),
             isolation=isolation,
             min_shapes=dict(self._bounds.min) if self._bounds is not None else {},
             max_shapes=dict(self._bounds.max) if self._bounds is not None else {},
@@ -313,6 +312,6 @@ def _memory(size: int | str | None) -> int | None:
 
 
 def _overflow(name: str | None, engine: str) -> Overflow:
-    name = name or ("inf" if engine in ("openvino", "onnxruntime") else "saturate")
+    name = name or ENGINES[engine].overflow or "saturate"
     chosen: Overflow = _choice({o.value: o for o in Overflow}, name, "overflow")
     return chosen

@@ -1,0 +1,98 @@
+"""Plans in files, with the model and the numerics they were found for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from topsideas.calibration.selection import read_report, select_ops
+from topsideas.errors import PlanError
+from topsideas.graph.loading import Model, load_model
+from topsideas.plan import PrecisionPlan
+from topsideas.precision import FP16, PRECISIONS, Numerics, Overflow, Subnormals
+
+
+@dataclass(frozen=True)
+class PlanFile:
+    """A plan read from a file.
+
+    Attributes:
+        model: The model it is for.
+        plan: The ops to keep in fp32.
+        numerics: The numerics it was found with, or was asked for with.
+        notes: What the reader must know.
+    """
+
+    model: Model
+    plan: PrecisionPlan
+    numerics: Numerics
+    notes: tuple[str, ...]
+
+
+def read_plan(
+    path: Path, model: str | None = None, precision: str | None = None, overflow: str | None = None
+) -> PlanFile:
+    """Read a report, or a file of op ids or names.
+
+    Args:
+        path: The file.
+        model: The path of the model; by default the one that the report names.
+        precision: The name of the low format; by default the report's, else fp16.
+        overflow: What overflow becomes; by default the report's, else infinity.
+
+    Raises:
+        PlanError: The file is no plan, was found for another model or precision, or names none.
+        ModelError: The model cannot be read.
+    """
+    report = read_report(path)
+    about, options = part(report, "model"), part(report, "options")
+    found = model or about.get("path")
+    if not isinstance(found, str):
+        raise PlanError(f"{path}: names no model; give it with --input_onnx")
+    numerics = _numerics(path, options, precision, overflow)
+    loaded = load_model(found, numerics.precision)
+    digest = about.get("sha256", loaded.digest)
+    if digest != loaded.digest:
+        raise PlanError(
+            f"{path}: the plan was found for another model (sha256 {digest}) than {found} "
+            f"(sha256 {loaded.digest}), and op ids mean nothing elsewhere. Remedy: --input_onnx "
+            f"with that model, or a search on this one"
+        )
+    kept = select_ops(loaded, [f"@{path}"])
+    return PlanFile(loaded, PrecisionPlan(kept), numerics, tuple(_notes(path, report)))
+
+
+def part(report: dict[str, Any], key: str) -> dict[str, Any]:
+    """An object in a report; empty where it is missing or something else."""
+    part = report.get(key)
+    return part if isinstance(part, dict) else {}
+
+
+def _numerics(
+    path: Path, options: dict[str, Any], precision: str | None, overflow: str | None
+) -> Numerics:
+    of_plan = options.get("precision")
+    if precision is not None and of_plan is not None and precision != of_plan:
+        raise PlanError(
+            f"{path}: the plan was found for {of_plan}, and says nothing about {precision}"
+        )
+    compiled = part(options, "compile_options")
+    try:
+        return Numerics(
+            PRECISIONS[precision or of_plan or FP16.name],
+            Overflow(overflow or options.get("overflow") or Overflow.INF),
+            Subnormals(compiled.get("subnormals", Subnormals.KEEP)),
+        )
+    except (KeyError, ValueError) as error:
+        raise PlanError(f"{path}: its options are not those of a report: {error}") from error
+
+
+def _notes(path: Path, report: dict[str, Any]) -> list[str]:
+    notes = []
+    if report.get("verdict", "pass") != "pass":
+        notes.append(f"{path}: the plan does not reach the accuracy that was asked for")
+    evidence = part(report, "engine").get("evidence")
+    if evidence == "emulated":
+        notes.append("the plan's evidence is emulated; verify what you build on the device")
+    return notes
