@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from tests.standin.devices import Device, Flushing, Folding, Fusing, Refusing, Summing
-from topsideas.calibration.auto import SearchResult
 from topsideas.calibration.habits import best_habit, habits, unlikeness
 from topsideas.calibration.journal import MemoryStore, Store
 from topsideas.calibration.problem import make_problem, read_samples
 from topsideas.calibration.progress import Silent
+from topsideas.calibration.result import SearchResult
 from topsideas.calibration.settings import Settings, Validator
 from topsideas.engines.emulator.engine import EmulatorEngine
 from topsideas.engines.options import EngineOptions

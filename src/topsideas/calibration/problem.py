@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import topsideas
-from topsideas.calibration.auto import AutoSearch, SearchResult
+from topsideas.calibration.auto import AutoSearch
 from topsideas.calibration.builds import CountedEngine
 from topsideas.calibration.habits import Habit
 from topsideas.calibration.journal import Journal, Store
@@ -17,6 +17,7 @@ from topsideas.calibration.pricing import prices_of
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.propose import ProposedSearch
 from topsideas.calibration.references import References, SampleSource
+from topsideas.calibration.result import SearchResult
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, OwnOps, Runnable
 from topsideas.engines.options import EngineOptions

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from topsideas.calibration.agreement import alike, differing_ops
-from topsideas.calibration.auto import AutoSearch, SearchResult
+from topsideas.calibration.auto import AutoSearch
 from topsideas.calibration.disguise import Disguised
 from topsideas.calibration.habits import Habit, best_habit, habits, unlikeness
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
 from topsideas.calibration.proposal import Proposal, Round, ratio
+from topsideas.calibration.result import SearchResult
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Arrays, Engine, Kernels, Once, Readback, Runnable
 from topsideas.errors import BaselineError, EngineError
@@ -89,7 +90,7 @@ class ProposedSearch(AutoSearch):
             proposer=self._disguised.identity(),
             habit=self._habit,
             unlike=self._closeness(self._habit),
-            all_low=self._emulated_verdict(self._must),
+            all_low=self._emulated_verdict(self.must),
             rounds=tuple(self._rounds),
             marked=dict(self._marked),
             evaluations=self._evaluations,
@@ -103,10 +104,10 @@ class ProposedSearch(AutoSearch):
             felt=last.felt if last is not None else {},
         )
 
-    def _search(self) -> Items:
-        self._check_baseline()
-        self._check_deterministic()
-        self._adapt(self._must)
+    def search(self) -> Items:
+        """See :meth:`AutoSearch.search`."""
+        self.check_controls()
+        self._adapt(self.must)
         best = self._first_passing()
         return self._proved(best) if self._affordable(best) else self._smaller(best)
 
@@ -118,8 +119,8 @@ class ProposedSearch(AutoSearch):
 
     def _first_passing(self) -> Items:
         """The first plan that passes on the engine. Raises BudgetSpent."""
-        low = self.oracle.known(self._must)
-        apart = ratio(low.margin if low else None, self._emulated_verdict(self._must).margin)
+        low = self.oracle.known(self.must)
+        apart = ratio(low.margin if low else None, self._emulated_verdict(self.must).margin)
         room = self._selected() * min(max(apart or 1.0, 0.5), _GROSS)
         why, failures = "emulated", 0
         while True:
@@ -162,13 +163,13 @@ class ProposedSearch(AutoSearch):
 
     def _affordable(self, best: Items) -> bool:
         """Whether each op of the answer can be asked about on the engine itself."""
-        movable = best - self._must
+        movable = best - self.must
         unknown = [op for op in movable if self.oracle.known(best - {op}) is None]
         return len(unknown) <= self._left
 
     def _proved(self, best: Items) -> Items:
         """The answer without what the engine does not need: 1-minimal there, builds permitting."""
-        for op in sorted(best - self._must, key=lambda i: (self._missed_by(i), -i)):
+        for op in sorted(best - self.must, key=lambda i: (self._missed_by(i), -i)):
             without = best - {op}
             if self.oracle.known(without) is None and self._left <= 0:
                 break
@@ -219,9 +220,9 @@ class ProposedSearch(AutoSearch):
             self._rounds.append(found)
         return found
 
-    def _judge(self, kept: Items) -> Verdict:
+    def judged(self, kept: Items) -> Verdict:
         """All samples, since the worst margin is what the emulator's is compared with."""
-        return super()._judge(kept) if kept == self.candidates else self._full(kept)
+        return super().judged(kept) if kept == self.candidates else self.full_verdict(kept)
 
     def _emulated_verdict(self, kept: Items) -> Verdict:
         """The emulator's verdict by the engine's rule, over all samples."""
@@ -263,7 +264,7 @@ class ProposedSearch(AutoSearch):
             raise KeyboardInterrupt
         if found.stopped and not found.after.passed:
             raise BudgetSpent(found.stopped.removeprefix("budget: "))
-        return (found.plan.kept & self.candidates) | self._must
+        return (found.plan.kept & self.candidates) | self.must
 
     def _habit_key(self) -> Any:
         """What the habit does to this model."""

@@ -13,7 +13,6 @@ from topsideas.calibration.artefacts import (
     save_executables,
     save_inlined_model,
 )
-from topsideas.calibration.auto import SearchResult
 from topsideas.calibration.deployed import deployed_verdict, readback_notes
 from topsideas.calibration.manual import SampleStatistics
 from topsideas.calibration.opening import Engines, open_engines
@@ -24,6 +23,7 @@ from topsideas.calibration.problem import (
     read_samples,
 )
 from topsideas.calibration.progress import Progress
+from topsideas.calibration.result import SearchResult
 from topsideas.calibration.selection import foreign_plans, select_ops, select_shown
 from topsideas.cli.listing import list_ops
 from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds

@@ -14,7 +14,7 @@ from typing import Any
 
 from topsideas.calibration.settings import Settings, Validator
 from topsideas.engines.emulator.runtime import default_threads
-from topsideas.engines.options import EngineOptions, Isolation
+from topsideas.engines.options import PATIENT, EngineOptions, Isolation
 from topsideas.engines.registry import ENGINES
 from topsideas.errors import UsageError
 from topsideas.graph.loading import Model
@@ -51,8 +51,6 @@ def thresholds(args: Namespace) -> Thresholds:
     return Thresholds(args.le_value_thres, args.ge_value_thres, limit)
 
 
-_BUILD_SECONDS, _RUN_SECONDS = 3600.0, 600.0
-
 # What a value beyond the fp16 range becomes, where the user does not say.
 _OVERFLOW = {"gcu": "saturate", "onnx": "inf"}
 
@@ -66,8 +64,13 @@ def engine_options(args: Namespace, engine: str, bounds: ShapeBounds | None) -> 
     return EngineOptions(
         min_shapes=dict(bounds.min) if bounds is not None else {},
         max_shapes=dict(bounds.max) if bounds is not None else {},
-        isolation=_isolation(args, engine),
-        finalize=getattr(args, "finalize", False),
+        isolation=isolation(
+            engine,
+            isolate=args.isolate,
+            build=args.build_timeout,
+            run=args.run_timeout,
+            memory=args.engine_memory,
+        ),
         numerics=Numerics(PRECISIONS[args.precision], Overflow(args.overflow)),
         compile_options=compile_options(args.compile_options),
         resource_mode=args.resource_mode,
@@ -86,23 +89,19 @@ def overflow_of(args: Namespace, engine: str, found: Mapping[str, Any] | None = 
     return ENGINES[engine].overflow or str(there)
 
 
-def engine_isolation(engine: str, *, isolate: bool) -> Isolation | None:
-    """A child process where the engine always needs one, or where it is asked for."""
+def isolation(
+    engine: str,
+    *,
+    isolate: bool,
+    build: float | None = None,
+    run: float | None = None,
+    memory: int | None = None,
+) -> Isolation | None:
+    """A child process where the engine always needs one, or where it or a limit is asked for."""
     if ENGINES[engine].isolated:
-        return Isolation(_BUILD_SECONDS, _RUN_SECONDS)
-    return Isolation() if isolate else None
-
-
-def _isolation(args: Namespace, engine: str) -> Isolation | None:
-    """The limits of a child process, if the engine runs in one."""
-    limits = (args.build_timeout, args.run_timeout, args.engine_memory)
-    given = any(limit is not None for limit in limits)
-    if not (args.isolate or given or ENGINES[engine].isolated):
-        return None
-    build, run, memory = limits
-    if ENGINES[engine].isolated:  # vendors' compilers take long, but not for ever
-        build, run = build or _BUILD_SECONDS, run or _RUN_SECONDS
-    return Isolation(build, run, memory)
+        return Isolation(build or PATIENT.build_seconds, run or PATIENT.run_seconds, memory)
+    given = isolate or any(limit is not None for limit in (build, run, memory))
+    return Isolation(build, run, memory) if given else None
 
 
 def shape_bounds_of(args: Namespace, model: Model) -> ShapeBounds | None:

@@ -13,7 +13,7 @@ from topsideas.calibration.plans import part
 from topsideas.calibration.problem import Problem, make_problem, read_samples
 from topsideas.calibration.selection import foreign_plans, read_report, select_ops
 from topsideas.calibration.settings import Settings
-from topsideas.cli.options import compile_options, engine_isolation, overflow_of
+from topsideas.cli.options import compile_options, isolation, overflow_of
 from topsideas.engines.options import EngineOptions
 from topsideas.engines.registry import choose
 from topsideas.errors import BaselineError, EngineError
@@ -62,7 +62,7 @@ def _problem(
         numerics=Numerics(precision, Overflow(overflow_of(args, name, asked))),
         compile_options=compile_options(args.compile_options),
         device=args.device,
-        isolation=engine_isolation(name, isolate=args.isolate),
+        isolation=isolation(name, isolate=args.isolate),
     )
     engines = open_engines(name, model, options, propose="none")
     files = scan_folder(args.sample_dir, signature_of(model)).files

@@ -47,6 +47,10 @@ class Isolation:
     folder: str | None = None
 
 
+PATIENT = Isolation(build_seconds=3600.0, run_seconds=600.0)
+"""For engines that are always isolated: vendors' compilers take long, but not for ever."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
     """Options of a run.
@@ -63,7 +67,6 @@ class EngineOptions:
             unless the engine is one that is always isolated.
         min_shapes: Smallest input shapes by name, for engines that compile a range of them.
         max_shapes: Largest input shapes by name.
-        finalize: Whether the build is for deployment: without what makes builds comparable.
     """
 
     numerics: Numerics = field(default_factory=Numerics)
@@ -76,7 +79,6 @@ class EngineOptions:
     isolation: Isolation | None = None
     min_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     max_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    finalize: bool = False
 
     def merged(self) -> dict[str, Any]:
         """``compile_options`` with ``resource_mode`` applied."""

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import topsideas
-from topsideas.calibration.auto import SearchResult
 from topsideas.calibration.curve import Curve
 from topsideas.calibration.manual import SampleStatistics
 from topsideas.calibration.pricing import PlanCost
 from topsideas.calibration.proposal import Proposal
+from topsideas.calibration.result import SearchResult
 from topsideas.engines.base import Identity
 from topsideas.errors import UsageError
 from topsideas.graph.loading import Model

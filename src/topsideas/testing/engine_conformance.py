@@ -191,6 +191,7 @@ def traces_show_every_op(opener: Opener) -> None:
 
 def traces_show_rounding(opener: Opener) -> None:
     """What a low op stored is what it computed, rounded; kept ops show no rounding."""
+    rounded = False
     for planted, model, engine in _opened(opener):
         _traceable(engine)
         plan = PrecisionPlan(planted.answer)
@@ -200,7 +201,10 @@ def traces_show_rounding(opener: Opener) -> None:
             require(record.id in low or not record.raw, f"{where} does not round and shows raw")
             for raw, stored in zip(record.raw, record.outputs, strict=bool(record.raw)):
                 if raw is not None:
+                    rounded = True
                     _same(stored, round_to(raw, planted.numerics), f"{where} as stored")
+    if not rounded:
+        raise NotApplicable("the engine does not show what it computed before it was rounded")
 
 
 def failures_are_engine_errors(opener: Opener) -> None:
@@ -262,7 +266,7 @@ def second_opinions_agree(opener: Opener) -> None:
         for plan in (PrecisionPlan(planted.answer), PrecisionPlan(model.candidates)):
             executable = engine.compile(plan)
             if not isinstance(executable, SecondOpinion):
-                return
+                raise NotApplicable("the engine runs a plan in one way only")
             second = executable.second_opinion()
             for feeds in planted.samples:
                 first = executable.run(feeds)

@@ -11,16 +11,13 @@ import numpy as np
 
 from topsideas.engines.base import Arrays, Capabilities, Identity, OpRecord, Trace
 from topsideas.engines.isolated.process import Child, ChildDied
-from topsideas.engines.options import EngineOptions, Isolation
+from topsideas.engines.options import PATIENT, EngineOptions
 from topsideas.engines.workplace import Folder
 from topsideas.errors import EngineError
 from topsideas.graph.conversion_files import write_model
 from topsideas.graph.loading import Model
 from topsideas.graph.ops import Op
 from topsideas.plan import PrecisionPlan
-
-# Of engines that are always isolated, where the user set no limit: vendors' compilers take long.
-_DEFAULT = Isolation(build_seconds=3600.0, run_seconds=600.0)
 
 
 class IsolatedEngine:
@@ -42,7 +39,7 @@ class IsolatedEngine:
     ) -> None:
         self._name, self._options = name, options
         self._target, self._remedy = target, remedy
-        self.limits = options.isolation or _DEFAULT
+        self.limits = options.isolation or PATIENT
         self._temporary = Folder()
         folder = Path(self.limits.folder or self._temporary.path)
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from shutil import copyfile
 from statistics import median
@@ -16,10 +15,9 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from topsideas.engines.base import Arrays, Capabilities, Identity, OpRecord, Probe, Trace
+from topsideas.engines.base import Arrays, Capabilities, Identity, Probe
 from topsideas.engines.feeds import checked_feeds, in_order
 from topsideas.engines.foreign import mapped
-from topsideas.engines.lazily import Lazily
 from topsideas.engines.onnxruntime.placement import Placed, placed_nodes
 from topsideas.engines.onnxruntime.providers import (
     CPU,
@@ -29,7 +27,8 @@ from topsideas.engines.onnxruntime.providers import (
     chosen_provider,
 )
 from topsideas.engines.options import EngineOptions
-from topsideas.engines.typed import TypedModel, TypedModels, records
+from topsideas.engines.typed import TypedModels
+from topsideas.engines.typed_run import Built, TypedExecutable
 from topsideas.engines.workplace import Folder
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
@@ -75,17 +74,12 @@ class OnnxRuntimeEngine:
         """
         if plan.low(self.model.candidates) and self.chosen.refusal:
             raise EngineError(self.chosen.refusal)
-        return self._executable(plan)
+        return OnnxRuntimeExecutable(self, plan)
 
-    def _executable(self, plan: PrecisionPlan) -> OnnxRuntimeExecutable:
-        """It is built when it is first used, so that a build that fails is a verdict."""
-        built = Lazily(lambda: self.build(plan, traced=False))
-        return OnnxRuntimeExecutable(self, plan, built)
-
-    def build(self, plan: PrecisionPlan, *, traced: bool) -> Built:
+    def build(self, plan: PrecisionPlan, *, traced: bool) -> Built[Opened]:
         """Convert and open a session. Raises EngineError."""
         typed = self._typed.write(plan, traced=traced)
-        return Built(typed, self.session(typed.path))
+        return Built(typed, Opened(self.model, self.session(typed.path)))
 
     def session(self, path: Path, profile: Path | None = None) -> ort.InferenceSession:
         """A session of a model file; with a profile it tells where its nodes ran."""
@@ -112,14 +106,6 @@ class OnnxRuntimeEngine:
         if not path.is_file():
             raise EngineError(f"{path}: no such executable")
         return Opened(self.model, self.session(path))
-
-
-@dataclass(frozen=True)
-class Built:
-    """A typed model and its session."""
-
-    typed: TypedModel
-    session: ort.InferenceSession
 
 
 @dataclass(frozen=True)
@@ -185,92 +171,45 @@ class Opened:
         return dict(zip(names, found, strict=True))
 
 
-@dataclass(frozen=True)
-class OnnxRuntimeExecutable:
+class OnnxRuntimeExecutable(TypedExecutable[Opened]):
     """One plan, opened on a provider."""
 
-    engine: OnnxRuntimeEngine
-    plan: PrecisionPlan
-    build: Lazily[Built]
-
-    @cached_property
-    def _runner(self) -> Opened:
-        return Opened(self.engine.model, self.build().session)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the converter had to say."""
-        return self.build().typed.warnings
-
-    def prepare(self) -> None:
-        """Build now. Raises EngineError."""
-        self.build()
-
-    def run(self, feeds: Arrays) -> dict[str, Any]:
-        """The outputs by name. Raises EngineError."""
-        return self._runner.run(feeds)
-
-    def latency(self, feeds: Arrays, repeats: int) -> float:
-        """Median seconds of one run. Raises EngineError."""
-        return self._runner.latency(feeds, repeats)
-
-    def trace(self, feeds: Arrays) -> Trace:
-        """A run of another session, in which every top-level tensor is an output."""
-        return _Trace(self, feeds)
-
-    @cached_property
-    def watched(self) -> Built:
-        """The session that shows every tensor. Raises EngineError."""
-        return self.engine.build(self.plan, traced=True)
+    def __init__(self, engine: OnnxRuntimeEngine, plan: PrecisionPlan) -> None:
+        super().__init__(engine, plan)
+        self.engine = engine
 
     def placed(self, feeds: Arrays) -> list[Placed]:
         """What ran where, by a profiled run. Raises EngineError."""
         folder = Folder()
-        session = self.engine.session(self.build().typed.path, folder.path / "profile")
+        session = self.engine.session(self.built.typed.path, folder.path / "profile")
         Opened(self.engine.model, session).run(feeds)
         file = Path(session.end_profiling())
         events = json.loads(file.read_text(encoding="utf-8"))
-        return placed_nodes(events, self.build().typed)
+        return placed_nodes(events, self.built.typed)
 
     def differing(self, feeds: Arrays) -> Mapping[int, str]:
         """Low ops that a run leaves to the CPU provider, which computes them in fp32."""
         if self.engine.chosen.name == CPU:
             return {}
         left = {op for node in self.placed(feeds) if node.provider == CPU for op in node.ops}
-        return dict.fromkeys(sorted(left & self.build().typed.low), "fp32 on the CPU provider")
+        return dict.fromkeys(sorted(left & self.built.typed.low), "fp32 on the CPU provider")
 
     def save(self, path: Path) -> None:
         """Write the typed model; weights above 1.5 GB lie beside it."""
-        copyfile(self.build().typed.path, path)
-        weights = Path(f"{self.build().typed.path}.data")
+        copyfile(self.built.typed.path, path)
+        weights = Path(f"{self.built.typed.path}.data")
         if weights.is_file():
             copyfile(weights, path.parent / weights.name)
 
     def dump(self, path: Path) -> None:
         """Write a line per op: its kind and the precision that the typed model gives it."""
-        low, name = self.build().typed.low, self.engine.identity().options["precision"]
+        low, name = self.built.typed.low, self.engine.identity().options["precision"]
         lines = [f"# {_WHO} on {self.engine.chosen.name}", "# op kind precision"]
         lines += [
             f"{op.id} {op.type} {name if op.id in low else 'fp32' if op.candidate else '-'}"
             for op in self.engine.model.ops
         ]
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-class _Trace:
-    """A traced run; it happens while it is iterated."""
-
-    def __init__(self, executable: OnnxRuntimeExecutable, feeds: Arrays) -> None:
-        self._executable = executable
-        self._feeds = feeds
-        self.outputs: dict[str, Any] = {}
-
-    def __iter__(self) -> Iterator[OpRecord]:
-        model, watched = self._executable.engine.model, self._executable.watched
-        feeds = checked_feeds(model, self._feeds)
-        fetched = Opened(model, watched.session).fetch(feeds)
-        yield from records(model, watched.typed, feeds, fetched)
-        self.outputs = in_order(model, fetched)
 
 
 def probe(options: EngineOptions) -> Probe:

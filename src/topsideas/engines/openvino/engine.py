@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from statistics import median
 from threading import Lock
@@ -15,10 +14,9 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from topsideas.engines.base import Arrays, Capabilities, Identity, OpRecord, Probe, Trace
+from topsideas.engines.base import Arrays, Capabilities, Identity, Probe
 from topsideas.engines.feeds import checked_feeds, in_order
 from topsideas.engines.foreign import mapped
-from topsideas.engines.lazily import Lazily
 from topsideas.engines.openvino.readback import differing_ops, kernels, listing
 from topsideas.engines.openvino.runtime import (
     CAPABILITY,
@@ -32,7 +30,8 @@ from topsideas.engines.openvino.runtime import (
     version,
 )
 from topsideas.engines.options import EngineOptions
-from topsideas.engines.typed import TypedModel, TypedModels, records
+from topsideas.engines.typed import TypedModels
+from topsideas.engines.typed_run import Built, TypedExecutable
 from topsideas.engines.workplace import Folder
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
@@ -81,17 +80,13 @@ class OpenVinoEngine:
 
     def compile_unchecked(self, plan: PrecisionPlan) -> OpenVinoExecutable:
         """An executable whose low ops may run in fp32: no evidence, but its listing says so."""
-        return self._executable(plan)
+        return OpenVinoExecutable(self, plan)
 
-    def _executable(self, plan: PrecisionPlan) -> OpenVinoExecutable:
-        """It is built when it is first used, so that a build that fails is a verdict."""
-        built = Lazily(lambda: self.build(plan, traced=False))
-        return OpenVinoExecutable(self, plan, built)
-
-    def build(self, plan: PrecisionPlan, *, traced: bool) -> Built:
+    def build(self, plan: PrecisionPlan, *, traced: bool) -> Built[LoadedModel]:
         """Convert and compile. Raises EngineError."""
         typed = self._typed.write(plan, traced=traced)
-        return Built(typed, compile_file(str(typed.path), self.target))
+        compiled = compile_file(str(typed.path), self.target)
+        return Built(typed, LoadedModel(self.model, compiled))
 
     def load(self, path: Path) -> LoadedModel:
         """Open what :meth:`OpenVinoExecutable.save` wrote. Raises EngineError."""
@@ -107,14 +102,6 @@ class OpenVinoEngine:
                 f"{path}: no executable of openvino ({error}); expected a zip of {_XML} and {_BIN}"
             ) from error
         return LoadedModel(self.model, compile_file(str(folder.path / _XML), self.target), folder)
-
-
-@dataclass(frozen=True)
-class Built:
-    """A typed model and what OpenVINO made of it."""
-
-    typed: TypedModel
-    compiled: ov.CompiledModel
 
 
 @dataclass(frozen=True)
@@ -158,56 +145,21 @@ class LoadedModel:
         return median(taken[1:])
 
 
-@dataclass(frozen=True)
-class OpenVinoExecutable:
+class OpenVinoExecutable(TypedExecutable[LoadedModel]):
     """One plan, compiled."""
-
-    engine: OpenVinoEngine
-    plan: PrecisionPlan
-    build: Lazily[Built]
-
-    @cached_property
-    def _runner(self) -> LoadedModel:
-        return LoadedModel(self.engine.model, self.build().compiled)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What the converter had to say."""
-        return self.build().typed.warnings
-
-    def prepare(self) -> None:
-        """Build now. Raises EngineError."""
-        self.build()
-
-    def run(self, feeds: Arrays) -> dict[str, Any]:
-        """The outputs by name. Raises EngineError."""
-        return self._runner.run(feeds)
-
-    def latency(self, feeds: Arrays, repeats: int) -> float:
-        """Median seconds of one run. Raises EngineError."""
-        return self._runner.latency(feeds, repeats)
-
-    def trace(self, feeds: Arrays) -> Trace:
-        """A run of another build, in which every top-level tensor is an output."""
-        return _Trace(self, feeds)
-
-    @cached_property
-    def watched(self) -> Built:
-        """The build that shows every tensor. Raises EngineError."""
-        return self.engine.build(self.plan, traced=True)
 
     def differing(self, feeds: Arrays) -> Mapping[int, str]:
         """Ops that run in another precision than the plan's, each with which; on any sample."""
-        return differing_ops(self.build().compiled, self.build().typed, self.engine.model)
+        return differing_ops(self.built.runner.compiled, self.built.typed, self._engine.model)
 
     def kernels(self, feeds: Arrays) -> list[tuple[int, ...]]:
         """The ops of each kernel, whatever is fed. Raises EngineError."""
-        built = self.build()
-        return [k.ops for k in kernels(built.compiled, built.typed) if k.ops]
+        found = kernels(self.built.runner.compiled, self.built.typed)
+        return [kernel.ops for kernel in found if kernel.ops]
 
     def save(self, path: Path) -> None:
         """Write the model as OpenVINO IR, zipped: ``model.xml`` and ``model.bin``."""
-        read = core().read_model(str(self.build().typed.path))
+        read = core().read_model(str(self.built.typed.path))
         folder = Folder()
         with mapped(NAME, "writing the IR"):
             ov.save_model(read, folder.path / _XML, compress_to_fp16=False)
@@ -217,23 +169,8 @@ class OpenVinoExecutable:
 
     def dump(self, path: Path) -> None:
         """Write a line per compiled node: kind, precision, and the ops that it stands for."""
-        path.write_text(listing(self.build().compiled, self.build().typed), encoding="utf-8")
-
-
-class _Trace:
-    """A traced run; it happens while it is iterated."""
-
-    def __init__(self, executable: OpenVinoExecutable, feeds: Arrays) -> None:
-        self._executable = executable
-        self._feeds = feeds
-        self.outputs: dict[str, Any] = {}
-
-    def __iter__(self) -> Iterator[OpRecord]:
-        model, watched = self._executable.engine.model, self._executable.watched
-        feeds = checked_feeds(model, self._feeds)
-        fetched = LoadedModel(model, watched.compiled).fetch(feeds)
-        yield from records(model, watched.typed, feeds, fetched)
-        self.outputs = in_order(model, fetched)
+        text = listing(self.built.runner.compiled, self.built.typed)
+        path.write_text(text, encoding="utf-8")
 
 
 def probe(options: EngineOptions) -> Probe:

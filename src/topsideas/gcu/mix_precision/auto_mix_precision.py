@@ -11,11 +11,11 @@ from typing import Any
 
 import onnx
 
-from topsideas.calibration.auto import SearchResult
 from topsideas.calibration.journal import MemoryStore, Store
 from topsideas.calibration.opening import open_engines
 from topsideas.calibration.problem import fingerprint, make_problem, read_samples
 from topsideas.calibration.progress import Progress, Silent
+from topsideas.calibration.result import SearchResult
 from topsideas.calibration.selection import select_ops
 from topsideas.calibration.settings import Settings, Validator
 from topsideas.engines.base import Executable, OwnOps, finalized
