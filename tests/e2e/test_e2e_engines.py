@@ -79,7 +79,11 @@ def test_a_plan_of_another_version_is_said_to_be(found: tuple[Bench, Path]) -> N
 
 def test_verifying_uses_the_reports_rule(found: tuple[Bench, Path]) -> None:
     bench, report = found
-    assert _verify(bench, report, "--rtol", "1e-7", "--atol", "1e-7")[0] == 1
+    assert _verify(bench, report, "--rtol", "1e-5", "--atol", "1e-7")[3]["verdict"] == "fail"
+    data = json.loads(report.read_text())
+    data["options"] |= {"rtol": 1e-5, "atol": 0}
+    strict = bench.file("strict.json", json.dumps(data))
+    assert _verify(bench, strict)[3]["verdict"] == "fail"
     plain = bench.file("plan.txt", "square\nroot\n")
     assert _verify(bench, plain, "--isolate")[0] == 0
 

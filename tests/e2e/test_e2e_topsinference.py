@@ -96,7 +96,7 @@ def test_auto_mode_proposes_and_verifies(gcu: _Gcu, monkeypatch: pytest.MonkeyPa
         ({"crash": "build"}, (), "killed by SIGABRT; its log ends: stand-in: the build dies"),
         (
             {"hang": "run"},
-            ("--run_timeout", "2", "--build_timeout", "10"),
+            ("--run_timeout", "1", "--build_timeout", "8"),
             "gave no answer within",
         ),
     ],
