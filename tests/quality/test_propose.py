@@ -6,7 +6,6 @@ on the device itself finds.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,8 +85,11 @@ def _plan(model: Model) -> Any:
     return PrecisionPlan(model.candidates)
 
 
-@pytest.mark.parametrize("make", [Device, Fusing, Summing, Flushing], ids=lambda d: d.name)
-@pytest.mark.parametrize("tolerance", [3e-4, 1e-3] if os.environ.get("TOPSIDEAS_FULL") else [3e-4])
+# On each device the answer is neither nothing nor everything.
+@pytest.mark.parametrize(
+    ("make", "tolerance"),
+    [(Device, 7e-4), (Device, 1.5e-3), (Device, 2e-3), (Fusing, 7e-4), (Fusing, 8e-4)],
+)
 def test_answers_pass_on_the_device_in_few_builds(make: type[Device], tolerance: float) -> None:
     model, feeds = _wear(), [{"x": ramp(0.5, 2, 64)}, {"x": ramp(3, 9, 64)}]
     settings = Settings(criterion=Tolerance(tolerance, tolerance))
@@ -95,11 +97,31 @@ def test_answers_pass_on_the_device_in_few_builds(make: type[Device], tolerance:
     found = _search(model, device, feeds, settings=settings)
     assert found.after.passed
     assert found.proposal is not None
-    assert device.dear_builds <= 4
+    assert 1 <= device.dear_builds <= 4
     assert found.proposal.builds == device.dear_builds
     direct = _search(model, make(model), feeds, settings=settings, propose=False)
     assert direct.proposal is None
-    assert len(found.plan.kept) <= len(direct.plan.kept) + 1
+    assert 0 < len(found.plan.kept) <= len(direct.plan.kept) + 1 < len(model.candidates)
+
+
+def test_a_device_that_flushes_is_found_out() -> None:
+    """The definition keeps subnormals, so that it has nothing to complain of."""
+    model = load_model(
+        parse("""g (float[8] x) => (float[8] y) <float down = {0.0009765625}, float up = {1024}> {
+            a = Mul (x, down)
+            b = Mul (a, up)
+            y = Neg (b)
+        }""")
+    )
+    settings = Settings(criterion=Tolerance(1e-2, 1e-4))
+    device, feeds = Flushing(model, traces=False), [{"x": ramp(0.03, 0.05, 8)}]
+    found = _search(model, device, feeds, settings=settings)
+    assert found.after.passed
+    assert found.plan.kept == {0, 1}
+    assert found.proposal is not None
+    assert found.proposal.all_low.passed is False
+    assert found.proposal.habit == "flushes subnormals"
+    assert found.proposal.unlike == 0
 
 
 def test_a_habit_is_told_from_the_control_and_searched_with() -> None:
@@ -234,15 +256,13 @@ def test_a_second_run_builds_nothing_again() -> None:
 
 
 def test_builds_that_are_used_up_leave_the_best_valid_plan() -> None:
-    planted = accumulation()
-    model = load_model(planted.model)
-    device = Summing(model, traces=False)
-    settings = Settings(max_builds=1)
-    found = _search(model, device, planted.samples, settings=settings, adapt=False)
+    model, feeds = _wear(), [{"x": ramp(0.5, 2, 64)}, {"x": ramp(3, 9, 64)}]
+    settings = Settings(criterion=Tolerance(7e-4, 7e-4), max_builds=1)
+    found = _search(model, Fusing(model), feeds, settings=settings, adapt=False)
+    assert found.stopped == "budget: 1 builds used"
     assert found.after.passed
-    if found.stopped:
-        assert found.stopped == "budget: 1 builds used"
-        assert not found.one_minimal
+    assert found.plan.kept == model.candidates
+    assert not found.one_minimal
 
 
 def test_a_time_limit_ends_it() -> None:
