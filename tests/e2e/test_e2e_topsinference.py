@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from e2e_bench import PLATE_READER, Outcome, outputs_of, read_report, results, run_words
+from e2e_bench import (
+    PLATE_READER,
+    SQUARES_ANSWER,
+    Bench,
+    Outcome,
+    outputs_of,
+    read_report,
+    results,
+    run_words,
+)
 
 from tests.standin.setup import PROFILE, use_standin
 from topsideas.gcu.mix_precision.auto_mix_precision import AutoMixPrecision
@@ -106,12 +115,13 @@ def test_a_crash_and_a_hang_are_verdicts(
     config: dict[str, Any],
     flags: tuple[str, ...],
     text: str,
-    gcu: _Gcu,
+    squares: Bench,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    use_standin(monkeypatch, when_kept=[63], **config)
-    found = gcu.run("--propose", "none", *flags).found
-    assert (found["verdict"], found["fp32_nodes"]) == ("pass", [62, 63])
+    use_standin(monkeypatch, when_kept=SQUARES_ANSWER[1:], **config)
+    options = json.dumps({"sdk_profile": PROFILE})
+    found = squares.run("--propose", "none", "--compile_options", options, *flags).found
+    assert (found["verdict"], found["fp32_nodes"]) == ("pass", SQUARES_ANSWER)
     assert text in str(found["search"]["witnesses"][0]["note"])
 
 
