@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from topsideas.calibration.controls import check_deterministic, refuse_baseline
 from topsideas.calibration.curve import Curve, margin_curve
 from topsideas.calibration.felt import Felt
 from topsideas.calibration.journal import Journal
-from topsideas.calibration.judge import FUSED, SECOND, Judge
+from topsideas.calibration.judge import Judge
 from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.ranking import Ranking, overflowing, telling
@@ -18,7 +19,6 @@ from topsideas.calibration.references import References
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, SecondOpinion
-from topsideas.errors import BaselineError, EngineError
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Precision
 from topsideas.prices import Prices
@@ -27,8 +27,10 @@ from topsideas.search.objective import Objective
 from topsideas.search.oracle import BudgetSpent, Items, Oracle
 from topsideas.search.pareto import nested
 from topsideas.search.ranked import ranked_search, refined
-from topsideas.stats.criteria import Tolerance, margin
 from topsideas.verdict import Verdict
+
+# Two executions are alike if the margin of a plan differs by no more than this part of the bound.
+_ALIKE = 0.02
 
 
 @dataclass
@@ -87,6 +89,7 @@ class AutoSearch:
         self._ranking: list[int] | None = None
         self._errors: list[float] = []
         self._refuted = 0
+        self._are_compared = self.judge.strict
 
     def run(self) -> SearchResult:
         """Search.
@@ -159,45 +162,14 @@ class AutoSearch:
         """All-kept must pass; otherwise golden outputs and model disagree."""
         self.oracle.phase = "all fp32"
         verdict = self.oracle.ask(self.candidates)
-        if verdict.passed:
-            return
-        if verdict.note and verdict.note not in (SECOND, FUSED):
-            raise EngineError(f"the model fails even with every op in fp32: {verdict.note}")
-        raise BaselineError(
-            f"even with every op in fp32, {self._missed(verdict)}. No choice of fp32 ops can "
-            "repair that: check that the golden files come from this model and these inputs, or "
-            "widen the tolerance"
-        )
-
-    def _missed(self, verdict: Verdict) -> str:
-        which = "the data set" if verdict.sample is None else f"sample {verdict.sample}"
-        if self.settings.validator is not None:
-            return f"{which} is refused by {self.settings.validator.name}"
-        where = f" in output {verdict.output!r}" if verdict.output else ""
-        return (
-            f"{which} misses its golden outputs{where} {verdict.note}".rstrip()
-            + f", margin {verdict.margin:.4g} "
-            f"(expected at most {self.settings.bound:g})"
-        )
+        if not verdict.passed:
+            refuse_baseline(verdict, self.settings)
 
     def _check_deterministic(self) -> None:
-        """Run the all-low plan twice on one sample: the same question must get the same answer."""
-        if self.journal.recall("control", "same"):
-            return
-        inputs = self.references.inputs(self.judge.hardest)
-        runner = self.judge.once(self.must)
-        try:
-            first, second = runner.run(inputs), runner.run(inputs)
-        except EngineError:
-            return  # a plan that cannot run fails: that is a verdict, and the same one twice
-        for name in first:
-            if margin(second[name], first[name], Tolerance(0.0, 0.0)) > 0:
-                raise EngineError(
-                    f"two runs of the same plan on the same sample differ in output {name!r}; "
-                    "expected the same answer twice. Remedy: give the model's random ops a seed, "
-                    "or make their values inputs"
-                )
-        self.journal.record("control", "same", value=True)
+        if not self.journal.recall("control", "same"):
+            inputs = self.references.inputs(self.judge.hardest)
+            check_deterministic(self.judge.once(self.must), inputs)
+            self.journal.record("control", "same", value=True)
 
     def _rank(self) -> list[int]:
         """The order in which to keep ops. Those that overflow come first, if that is enough."""
@@ -260,6 +232,8 @@ class AutoSearch:
         goes on from the smallest plan on its way that stands up to that.
         """
         kept = self._answer()
+        if self.judge.strict:  # whatever passed did so in both
+            return kept
         verdict = self._second_verdict(kept)
         if verdict.passed:
             return kept
@@ -290,12 +264,39 @@ class AutoSearch:
         return verdict
 
     def _recall(self, kept: Items) -> Verdict | None:
+        if self.journal.recall("differ", None) == sorted(kept):
+            self.judge.strict = True
         return self.journal.verdict(kept, strict=self.judge.strict)
 
     def _judge_and_record(self, kept: Items) -> Verdict:
         verdict = self.judged(kept)
+        if verdict.passed and kept not in (self.must, self.candidates):
+            verdict = self._compared(kept, verdict)
         self.journal.record_verdict(kept, verdict, strict=self.judge.strict)
         return verdict
+
+    def _compared(self, kept: Items, verdict: Verdict) -> Verdict:
+        """The verdict on the first plan that passes, which tells whether executions differ.
+
+        Where sums that differ in their last bits are rounded differently and all that follows
+        with them, a plan that passes in one execution may fail in the other, and the smaller the
+        plan the more likely. Then both must agree from here on.
+        """
+        if self._are_compared or verdict.margin is None or verdict.sample is None:
+            return verdict
+        self._are_compared = True
+        executable = self.engine.compile(PrecisionPlan(kept))
+        if not isinstance(executable, SecondOpinion):
+            return verdict
+        second = self.judge.margin_in(executable.second_opinion(), verdict.sample)
+        if abs(second - verdict.margin) <= _ALIKE * self.settings.bound:
+            return verdict
+        self.judge.strict = True
+        baseline = self.judge.other_verdict(self.candidates)
+        if baseline is not None:
+            refuse_baseline(baseline, self.settings)
+        self.journal.record("differ", None, sorted(kept))
+        return self.judge.other_verdict(kept) or verdict
 
     def judged(self, kept: Items) -> Verdict:
         """The engine's verdict on a plan that no run has judged before."""

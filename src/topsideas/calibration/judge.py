@@ -140,6 +140,11 @@ class Judge:
         self._order = [v.sample for v in found if v.sample is not None]
         return found
 
+    def margin_in(self, executable: Runnable, sample: int) -> float:
+        """The margin of one sample in some execution; infinite where it fails to run."""
+        margin = self._judge_sample(executable, sample, self._settings.bound).margin
+        return math.inf if margin is None else margin
+
     def margin_of(self, outputs: Arrays, sample: int) -> float:
         """The margin of a sample's outputs by the criterion, whatever the validator would say."""
         return self._worst(outputs, self._references.golden(sample))[0]

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from topsideas.calibration.controls import refuse_baseline
 from topsideas.calibration.deployed import readback_notes
 from topsideas.calibration.journal import MemoryStore
 from topsideas.calibration.opening import open_engines
@@ -16,7 +17,6 @@ from topsideas.calibration.settings import Settings
 from topsideas.cli.options import compile_options, isolation, overflow_of
 from topsideas.engines.options import EngineOptions
 from topsideas.engines.registry import choose
-from topsideas.errors import BaselineError, EngineError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import PRECISIONS, Numerics, Overflow, Precision
@@ -98,14 +98,8 @@ def _settings(args: argparse.Namespace, asked: Json) -> Settings:
 def _check_fp32(problem: Problem) -> None:
     """All ops in fp32 must pass here, or a plan's verdict means nothing. Raises BaselineError."""
     worst = problem.verdicts(PrecisionPlan(problem.model.candidates))[0]
-    if worst.passed:
-        return
-    if worst.note:
-        raise EngineError(f"the model fails even with every op in fp32: {worst.note}")
-    raise BaselineError(
-        f"even with every op in fp32, sample {worst.sample} misses its golden outputs here, "
-        f"margin {number(worst.margin, 'not finite')}; the golden files are not of this model"
-    )
+    if not worst.passed:
+        refuse_baseline(worst, problem.settings)
 
 
 def _document(

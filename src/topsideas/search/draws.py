@@ -30,8 +30,8 @@ _SPREAD = 0.1
 # A search asks at most so many questions per item of its answer and some more. A part of that is
 # left for what comes after the draws besides the certificate.
 _PER_ITEM, _MORE, _RESERVE = 3, 25, 0.5
-# What counts as one of them where a set was drawn again that is known.
-_REPEATS = 10
+# Draws end after so many sets that are known already, or that fail one after the other.
+_REPEATS, _VAIN = 10, 40
 
 _normal = NormalDist()
 
@@ -92,8 +92,8 @@ def smaller_by_draws(
     for question in oracle.ledger:
         if fixed <= question.items and len(question.items - fixed) < len(ranking):
             fit.see(len(question.items - fixed), question.verdict)
-    repeats = 0
-    while _questions_left(oracle, len(kept)) > 0 and repeats < _REPEATS:
+    repeats = vain = 0
+    while _questions_left(oracle, len(kept)) > 0 and repeats < _REPEATS and vain < _VAIN:
         length = _most_promising(fit.chances(), len(kept - fixed))
         if length is None:
             break
@@ -101,8 +101,9 @@ def smaller_by_draws(
         repeats += oracle.known(trial) is not None
         verdict = oracle.ask(trial)
         fit.see(length, verdict)
+        vain += 1
         if verdict.passed:
-            kept = trial
+            kept, vain = trial, 0
     return kept
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from arithmetic import ONE, Engine, TwoMinds, additive, search
 
+from topsideas.calibration.auto import SearchResult
 from topsideas.calibration.journal import MemoryStore
 from topsideas.calibration.progress import Silent
 from topsideas.calibration.settings import Settings, Validator
@@ -296,13 +297,28 @@ def test_a_second_execution_that_never_agrees_is_a_refusal() -> None:
         search(engine, 4).run()
 
 
-def test_after_a_refutation_both_executions_agree_to_every_plan_that_passes() -> None:
-    """Each op alone is refuted by the second execution: not one answer after another is tried."""
-    first = additive([0.3, 0.3, 0.3, 0.3, 0.3, 0.3])
-    second = additive([0.5, 0.5, 0.5, 0.5, 0.5, 0.5])
-    found = search(TwoMinds(first, second), 6).run()
+def test_executions_that_differ_must_agree_from_the_first_plan_on() -> None:
+    """Each op alone would be refuted by the second execution: no such answer is looked for."""
+    engine = TwoMinds(additive([0.3] * 6), additive([0.5] * 6))
+    store = MemoryStore()
+    found = search(engine, 6, store=store).run()
     assert len(found.plan.ids) == 4
-    assert (found.refuted, found.confirmed, found.one_minimal) == (1, True, True)
+    assert (found.refuted, found.confirmed, found.one_minimal) == (0, True, True)
+    assert not any(q.verdict.passed for q in found.ledger if len(q.items) < 4)
+    again = search(engine, 6, store=store).run()
+    assert (again.plan, again.evaluations) == (found.plan, 0)
+
+
+def test_executions_that_hardly_differ_are_not_both_asked_each_time() -> None:
+    seconds = []
+
+    def second(kept: frozenset[int], x: float) -> float:
+        seconds.append(kept)
+        return 1.001 * additive(ERRORS)(kept, x)
+
+    found = search(TwoMinds(additive(ERRORS), second), 8).run()
+    assert (found.plan.ids, found.confirmed) == ([1], True)
+    assert len(seconds) == 2  # the first plan that passes, and the answer
 
 
 def test_an_engine_that_answers_at_random_is_refused() -> None:
@@ -405,3 +421,23 @@ def test_threads_change_no_answer(threads: int) -> None:
     assert [sorted(q.items) for q in found.ledger] == [
         sorted(q.items) for q in search(Engine(additive(ERRORS)), 8, values=values).run().ledger
     ]
+
+
+def test_another_tolerance_begins_from_the_answer_that_is_there() -> None:
+    rng = random.Random(3)
+    errors = [rng.lognormvariate(0, 1) for _ in range(60)]
+    store, engine = MemoryStore(), Engine(additive(errors))
+
+    def searched(atol: float) -> SearchResult:
+        settings = Settings(criterion=Tolerance(0.0, atol))
+        return search(engine, 60, settings=settings, store=store).run()
+
+    first = searched(sum(errors) * 0.30)
+    engine.runs.clear()
+    second = searched(sum(errors) * 0.31)
+    assert len(first.plan.ids) - 2 <= len(second.plan.ids) <= len(first.plan.ids)
+    assert second.one_minimal
+    assert second.evaluations < first.evaluations
+    assert second.ledger[2].items == first.plan.kept
+    assert searched(sum(errors) * 0.30).evaluations == 0
+    assert searched(sum(errors) * 0.31).evaluations == 0
