@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -21,6 +22,14 @@ class Precision:
     onnx_type: int
     max: float
     smallest_normal: float
+
+    def __reduce__(self) -> tuple[Callable[[str], Precision], tuple[str]]:
+        """Copies and what other processes send are the formats below, never look-alikes."""
+        return _by_name, (self.name,)
+
+
+def _by_name(name: str) -> Precision:
+    return PRECISIONS[name]
 
 
 FP16 = Precision("fp16", 10, 65504.0, 2.0**-14)

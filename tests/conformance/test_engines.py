@@ -5,52 +5,82 @@ A new engine is tested the moment it is listed; where it cannot start, its reaso
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.standin.setup import open_standin, use_standin
 from topsideas.engines.base import Arrays
 from topsideas.engines.emulator.engine import EmulatorEngine, EmulatorExecutable
-from topsideas.engines.options import EngineOptions
+from topsideas.engines.options import EngineOptions, Isolation
 from topsideas.engines.registry import ENGINES, open_engine
-from topsideas.errors import EngineError
-from topsideas.graph.loading import Model, load_model
+from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Accumulation, Numerics
+from topsideas.testing.diagnosis import opener_of, why_skipped
 from topsideas.testing.engine_conformance import (
     CHECKS,
+    NotApplicable,
     Opener,
     arrays_are_left_alone,
+    artefacts_are_written,
+    failures_are_engine_errors,
     kept_ops_do_not,
     low_ops_round,
     outputs_are_named_and_typed,
+    special_values_survive,
     traces_show_every_op,
 )
-from topsideas.testing.planted import harmless
 from topsideas.testing.search_conformance import ConformanceError
 
-
-def _opener(name: str) -> Opener:
-    def opener(model: Model, numerics: Numerics) -> Any:
-        own = {} if numerics.accumulation is Accumulation.FP32 else {"accumulation": "low"}
-        options = EngineOptions(numerics=numerics, compile_options=own)
-        return open_engine(name, model, options)
-
-    return opener
+each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
+def _examine(check: Callable[[Opener], None], opener: Opener) -> None:
+    try:
+        check(opener)
+    except NotApplicable as reason:
+        pytest.skip(str(reason))
+
+
+@each_check
 @pytest.mark.parametrize("name", ENGINES)
 def test_engine(name: str, check: Callable[[Opener], None]) -> None:
-    opener = _opener(name)
-    try:
-        opener(load_model(harmless().model), Numerics())
-    except EngineError as error:
-        pytest.skip(str(error))
-    check(opener)
+    reason = why_skipped(name, {})
+    if reason:
+        pytest.skip(reason)
+    _examine(check, opener_of(name, {}))
+
+
+# Each of these starts a few processes; all others start dozens.
+_FEW = (low_ops_round, special_values_survive, failures_are_engine_errors, artefacts_are_written)
+_ISOLATED = CHECKS if os.environ.get("TOPSIDEAS_FULL") else _FEW
+
+
+@pytest.mark.parametrize("check", _ISOLATED, ids=lambda c: c.__name__)
+def test_an_engine_in_a_child_process(check: Callable[[Opener], None]) -> None:
+    """Nothing gets lost between the processes, not even the payload of a trace."""
+
+    def opener(model: Model, numerics: Numerics) -> Any:
+        own = {} if numerics.accumulation is Accumulation.FP32 else {"accumulation": "low"}
+        limits = Isolation(build_seconds=120, run_seconds=60)
+        options = EngineOptions(numerics=numerics, compile_options=own, isolation=limits)
+        return open_engine("emulator", model, options)
+
+    _examine(check, opener)
+
+
+@each_check
+def test_the_gcu_engine_on_the_stand_in(
+    check: Callable[[Opener], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_standin(monkeypatch)
+    _examine(check, open_standin)
 
 
 @dataclass(frozen=True)
@@ -61,6 +91,12 @@ class _Wrapped:
 
     def identity(self) -> Any:
         return self.inner.identity()
+
+    def capabilities(self) -> Any:
+        return self.inner.capabilities()
+
+    def load(self, path: Path) -> Any:
+        return self.inner.load(path)
 
     def compile(self, plan: PrecisionPlan) -> Any:
         return self.inner.compile(plan)

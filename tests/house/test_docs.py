@@ -254,12 +254,20 @@ def _documented(document: Path) -> dict[str, list[tuple[str, str]]]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_flags_that_are_named_exist(document: Path) -> None:
-    onnx = _child(build_parser(), "onnx")
-    commands = [_command(), _child(onnx, "convert"), _child(onnx, "export")]
-    actions = (action for command in commands for action in command._actions)
-    known = {o for a in actions for o in a.option_strings} | {"--version", *_OF_OTHER_TOOLS}
+    known = _every_flag(build_parser()) | _OF_OTHER_TOOLS
     text = re.sub(r"^.*\bpip install\b.*$", "", document.read_text(encoding="utf-8"), flags=re.M)
     assert set(re.findall(r"(?<![\w-])--[a-z]\w*", text)) <= known
+
+
+def _every_flag(parser: argparse.ArgumentParser) -> set[str]:
+    """The flags of a command and of all below it."""
+    found = set()
+    for action in parser._actions:
+        found |= set(action.option_strings)
+        if isinstance(action.choices, dict):
+            for child in action.choices.values():
+                found |= _every_flag(child)
+    return found
 
 
 def test_report_page_names_every_key() -> None:

@@ -15,6 +15,7 @@ MOST_LINES = 400
 CHANGING = {
     "Oracle": "remembers what it was asked",
     "AutoSearch": "one search, from start to end",
+    "ProposedSearch": "one search, from start to end",
     "StatisticsRun": "one run, from start to end",
     "_Emulation": "a graph being rewritten",
     "_Switching": "a graph being rewritten",

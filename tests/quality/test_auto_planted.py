@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from topsideas.calibration.auto import SearchResult
 from topsideas.calibration.journal import MemoryStore, Store
 from topsideas.calibration.judge import Judge
 from topsideas.calibration.problem import Problem, make_problem, read_samples
 from topsideas.calibration.progress import Progress, Silent
+from topsideas.calibration.result import SearchResult
 from topsideas.calibration.settings import Settings
 from topsideas.engines.emulator.engine import EmulatorEngine
 from topsideas.errors import BaselineError, EngineError, SampleError

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from topsideas.calibration.export import Feeds, export_model
-from topsideas.engines.base import Engine
+from topsideas.engines.base import Engine, finalized
 from topsideas.graph.conversion_files import write_model
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
@@ -23,7 +23,7 @@ class Place(Protocol):
 
 
 def save_executables(
-    engine: Engine, model: Model, plan: PrecisionPlan, place: Place
+    engine: Engine, model: Model, plan: PrecisionPlan, place: Place, *, finalize: bool = False
 ) -> dict[str, str]:
     """Save the compiled artefacts of the plan's run and of the fp32 run, with their listings.
 
@@ -32,7 +32,8 @@ def save_executables(
     """
     files: dict[str, str] = {}
     for prefix, kept in (("fp16", plan), ("fp32", PrecisionPlan(model.candidates))):
-        executable = engine.compile(kept)
+        final = finalize and prefix == "fp16"
+        executable = finalized(engine, kept) if final else engine.compile(kept)
         saved = _claimed(place, f"{prefix}.executable")
         executable.save(saved)
         dump = place.path(f"irdump/tops_ir_dump_{prefix}.log")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from topsideas.calibration.controls import check_deterministic, refuse_baseline
@@ -16,6 +16,7 @@ from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.ranking import Ranking, overflowing, telling
 from topsideas.calibration.references import References
+from topsideas.calibration.result import SearchResult
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, SecondOpinion
 from topsideas.plan import PrecisionPlan
@@ -23,65 +24,13 @@ from topsideas.precision import Precision
 from topsideas.prices import Prices
 from topsideas.search.cheapest import cheapen
 from topsideas.search.objective import Objective
-from topsideas.search.oracle import BudgetSpent, Items, Oracle, Question
+from topsideas.search.oracle import BudgetSpent, Items, Oracle
 from topsideas.search.pareto import nested
 from topsideas.search.ranked import ranked_search, refined
 from topsideas.verdict import Verdict
 
 # Two executions are alike if the margin of a plan differs by no more than this part of the bound.
 _ALIKE = 0.02
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What auto mode found.
-
-    Attributes:
-        plan: The ops to keep in fp32.
-        before: The verdict on the model with every candidate low, but for those that must stay.
-        after: The verdict on the plan, over all samples.
-        one_minimal: Whether every kept op was shown to be needed or, by cost, to save some.
-        stopped: Why the search ended early: ``""``, ``budget: …`` or ``interrupted``.
-        witnesses: For each kept op, the verdict on the plan without it.
-        overflowing: Ops whose fp32 values do not fit the low format.
-        felt: The felt error of each op that was ranked.
-        ledger: Every question asked.
-        evaluations: How many plans were judged in this run.
-        seconds: Wall time.
-        holdout: The verdict on samples kept out of the search; None if there are none.
-        refuted: Answers that a second execution did not confirm, so that others were sought.
-        confirmed: Whether a second execution confirmed this one; a search that was stopped did
-            not come to that.
-        price: Tells what the plan costs; see :attr:`cost`.
-        curve: Plans around the answer with their margins; None if they were not asked for.
-    """
-
-    plan: PrecisionPlan
-    before: Verdict
-    after: Verdict
-    one_minimal: bool
-    price: Callable[[], PlanCost] = field(repr=False, compare=False)
-    stopped: str = ""
-    witnesses: dict[int, Verdict] = field(default_factory=dict)
-    overflowing: frozenset[int] = frozenset()
-    felt: dict[int, float] = field(default_factory=dict)
-    ledger: Sequence[Question] = ()
-    evaluations: int = 0
-    seconds: float = 0.0
-    holdout: Verdict | None = None
-    refuted: int = 0
-    confirmed: bool = False
-    curve: Curve | None = None
-
-    @cached_property
-    def cost(self) -> PlanCost:
-        """What the plan costs, estimated or measured when first asked for."""
-        return self.price()
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended the search, or the curve after it."""
-        return "interrupted" in (self.stopped, self.curve.stopped if self.curve else "")
 
 
 @dataclass
@@ -98,6 +47,9 @@ class AutoSearch:
         journal: Remembers verdicts and measurements between runs.
         progress: Shown to the user.
         prices: Tells what plans cost; by default each op costs the same.
+
+    Attributes:
+        must: What is in every plan.
     """
 
     engine: Engine
@@ -122,7 +74,7 @@ class AutoSearch:
             cost=lambda items: self._prices.cost(items),
             bound=self.settings.bound,
         )
-        self._must = self.settings.must_keep & self.candidates
+        self.must = self.settings.must_keep & self.candidates
         self._over: frozenset[int] = frozenset()
         self._felt = Felt(
             self.engine,
@@ -161,28 +113,28 @@ class AutoSearch:
 
     def _answer(self) -> Items:
         self.oracle.phase = "all low"
-        return self._must if self.oracle.passes(self._must) else self._search()
+        return self.must if self.oracle.passes(self.must) else self.search()
 
-    def _search(self) -> Items:
-        self._check_baseline()
-        self._check_deterministic()
+    def search(self) -> Items:
+        """The answer, where keeping nothing but what must be kept fails. Raises BudgetSpent."""
+        self.check_controls()
         if self._ranking is None:
             self._ranking = self._rank()
         return self._by_objective(self._ranked(self._ranking))
 
     def _ranked(self, ranking: list[int]) -> Items:
         """The answer by the ranking; where another tolerance has one, from there on."""
-        nearby = self.journal.nearby() & self.candidates - self._must
+        nearby = self.journal.nearby() & self.candidates - self.must
         if not nearby:
-            return ranked_search(self.oracle, self._must, ranking, self._start, self._errors)
+            return ranked_search(self.oracle, self.must, ranking, self._start, self._errors)
         order = sorted(ranking, key=lambda op: op not in nearby)
-        return ranked_search(self.oracle, self._must, order, len(nearby))
+        return ranked_search(self.oracle, self.must, order, len(nearby))
 
     def _by_objective(self, kept: Items) -> Items:
         if not self._is_cost():
             return kept
         ranking = self._ranking or []
-        return cheapen(self.oracle, self._must, kept, ranking, self._prices)
+        return cheapen(self.oracle, self.must, kept, ranking, self._prices)
 
     def _is_cost(self) -> bool:
         return self.settings.objective is Objective.COST
@@ -194,8 +146,18 @@ class AutoSearch:
     def _curve(self, answer: Items) -> Curve:
         """How the margin falls with size and cost, around the answer."""
         self.progress.phase("judging plans around the answer")
-        wanted = nested(answer, self._must, self._ranking or sorted(self.candidates))
-        return margin_curve(self.oracle, self._full, self._prices.cost, [self._must], wanted)
+        wanted = nested(answer, self.must, self._ranking or sorted(self.candidates))
+        return margin_curve(self.oracle, self.full_verdict, self._prices.cost, [self.must], wanted)
+
+    def check_controls(self) -> None:
+        """All fp32 must pass, and the same question must get the same answer.
+
+        Raises:
+            BaselineError: Even with every op in fp32 the golden outputs are missed.
+            EngineError: The engine fails on the fp32 model, or is not deterministic.
+        """
+        self._check_baseline()
+        self._check_deterministic()
 
     def _check_baseline(self) -> None:
         """All-kept must pass; otherwise golden outputs and model disagree."""
@@ -207,24 +169,26 @@ class AutoSearch:
     def _check_deterministic(self) -> None:
         if not self.journal.recall("control", "same"):
             inputs = self.references.inputs(self.judge.hardest)
-            check_deterministic(self.judge.once(self._must), inputs)
+            check_deterministic(self.judge.once(self.must), inputs)
             self.journal.record("control", "same", value=True)
 
     def _rank(self) -> list[int]:
         """The order in which to keep ops. Those that overflow come first, if that is enough."""
         self.progress.phase("tracing fp32 ranges")
         self._over = self._overflowing()
-        over = sorted(self._over - self._must)
+        over = sorted(self._over - self.must)
         first: list[int] = []
         if over:
             self.oracle.phase = "overflow"
-            first = self._order(over, self._must)
-            if self.oracle.passes(self._must | self._over):
+            first = self._order(over, self.must)
+            if self.oracle.passes(self.must | self._over):
                 return first
             self._start = len(first)
-        return first + self._order(sorted(self.candidates - self._must - self._over), self._over)
+        return first + self._order(sorted(self.candidates - self.must - self._over), self._over)
 
     def _overflowing(self) -> frozenset[int]:
+        if not self.engine.capabilities().traces:
+            return frozenset()  # what an engine does not show must be found by asking
         key = self.references.ids
         known = self.journal.recall("overflow", key)
         if known is None:
@@ -236,10 +200,10 @@ class AutoSearch:
     def _order(self, items: Sequence[int], kept: Items) -> list[int]:
         """``items`` by felt error, when ``kept`` and what must be is kept anyway."""
         self.progress.phase("measuring the effect of ops")
-        verdicts = self._verdicts(self._must | kept)
+        verdicts = self._verdicts(self.must | kept)
         samples = telling(verdicts, self.references.size) or self.references.ids[:1]
         for sample in samples:
-            self._felt.watch(sample, self._must | kept)
+            self._felt.watch(sample, self.must | kept)
         ranking = Ranking(
             engine=self.engine,
             felt=self._felt,
@@ -284,7 +248,7 @@ class AutoSearch:
         for step in range(len(doubted).bit_length()):
             items = doubted[(1 << step) - 1]
             if self.oracle.passes(items):
-                found = refined(self.oracle, self._must, self._ranking, items)
+                found = refined(self.oracle, self.must, self._ranking, items)
                 return self._by_objective(found)
         return self._answer()
 
@@ -306,8 +270,8 @@ class AutoSearch:
         return self.journal.verdict(kept, strict=self.judge.strict)
 
     def _judge_and_record(self, kept: Items) -> Verdict:
-        verdict = self._judge(kept)
-        if verdict.passed and kept not in (self._must, self.candidates):
+        verdict = self.judged(kept)
+        if verdict.passed and kept not in (self.must, self.candidates):
             verdict = self._compared(kept, verdict)
         self.journal.record_verdict(kept, verdict, strict=self.judge.strict)
         return verdict
@@ -335,16 +299,18 @@ class AutoSearch:
         self.journal.record("differ", None, sorted(kept))
         return self.judge.other_verdict(kept) or verdict
 
-    def _judge(self, kept: Items) -> Verdict:
+    def judged(self, kept: Items) -> Verdict:
+        """The engine's verdict on a plan that no run has judged before."""
         if kept == self.candidates:
             return self.judge.judge_control(kept)
-        if kept != self._must:
+        if kept != self.must:
             return self.judge.judge(kept)
         # All samples, since those that fail are what the ranking looks at.
-        verdict = self._full(kept)
+        verdict = self.full_verdict(kept)
         return self.judge.other_verdict(kept) or verdict if verdict.passed else verdict
 
-    def _full(self, kept: Items) -> Verdict:
+    def full_verdict(self, kept: Items) -> Verdict:
+        """The verdict on all samples, with the worst margin among them."""
         return self._verdicts(kept)[0]
 
     def _verdicts(self, kept: Items) -> list[Verdict]:
@@ -352,15 +318,15 @@ class AutoSearch:
         known = self.journal.recall("full", sorted(kept))
         if known is not None:
             return [Verdict.from_json(v) for v in known]
-        runner = self.judge.once(kept) if kept == self._must else None
+        runner = self.judge.once(kept) if kept == self.must else None
         verdicts = self.judge.verdicts(kept, runner)
         self.journal.record("full", sorted(kept), [v.to_json() for v in verdicts])
         return verdicts
 
     def _result(self, final: Items, stopped: str, curve: Curve | None = None) -> SearchResult:
         seconds = self.oracle.seconds
-        after = self._full(final)
-        movable = final - self._must
+        after = self.full_verdict(final)
+        movable = final - self.must
         recalled = {op: self.oracle.known(final - {op}) for op in sorted(movable)}
         witnesses = {op: v for op, v in recalled.items() if v is not None and not v.passed}
 
@@ -370,7 +336,7 @@ class AutoSearch:
         proved = witnesses.keys() | (price().saving if self._is_cost() else frozenset())
         return SearchResult(
             plan=PrecisionPlan(final | self.settings.must_keep),
-            before=self._full(self._must),
+            before=self.full_verdict(self.must),
             after=after,
             one_minimal=not stopped and proved >= movable and after.passed,
             price=price,

@@ -96,6 +96,10 @@ class Journal:
         """Write a measurement down."""
         self._store.put(kind, self.key(kind, key), value)
 
+    def of(self, more: Mapping[str, Any], rule: Mapping[str, Any]) -> Journal:
+        """The journal of a problem that differs in ``more`` and in its rule."""
+        return Journal(self._store, {**self._problem, **more}, rule)
+
     def key(self, kind: str, key: Any) -> str:
         """The name under which a store keeps something of this problem."""
         rule = self._rule if kind in _RULED else None

@@ -12,8 +12,16 @@ import numpy as np
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.references import References
-from topsideas.calibration.statistics import FP32, LOW, OpFields, RunStatistics, calc, raw
-from topsideas.engines.base import Engine, Trace
+from topsideas.calibration.statistics import (
+    FP32,
+    LOW,
+    OpFields,
+    RunStatistics,
+    calc,
+    engine_counts,
+    raw,
+)
+from topsideas.engines.base import Engine, OwnStatistics, Trace
 from topsideas.plan import PrecisionPlan
 from topsideas.stats.calc import Known, Thresholds
 from topsideas.stats.criteria import Comparison, Criterion, compare
@@ -107,13 +115,26 @@ class StatisticsRun:
         limits = [self.thresholds.le, self.thresholds.ge]
         fp32 = self._known_run(
             ["calc", FP32, sample, *limits],
-            lambda: calc(self._trace(self._fp32, sample), FP32, self.thresholds, self._counted),
+            lambda: self._count(self._fp32, sample, FP32),
         )
         low = self._known_run(
             ["calc", plan.ids, sample, *limits],
-            lambda: calc(self._trace(plan, sample), LOW, self.thresholds, self._counted),
+            lambda: self._count(plan, sample, LOW),
         )
         return _merged(low.ops, fp32.ops), low.outputs, fp32.outputs
+
+    def _count(self, plan: PrecisionPlan, sample: int, prefix: str) -> RunStatistics:
+        """What the engine itself counted, if it does; otherwise its tensors are counted."""
+        executable = self.engine.compile(plan)
+        if isinstance(executable, OwnStatistics):
+            inputs, (le, ge) = (
+                self.references.inputs(sample),
+                (self.thresholds.le, self.thresholds.ge),
+            )
+            own = executable.statistics(inputs, le, ge)
+            if own is not None:
+                return engine_counts(*own, prefix)
+        return calc(self._trace(plan, sample), prefix, self.thresholds, self._counted)
 
     def _raw(self, plan: PrecisionPlan, sample: int) -> tuple[OpFields, Arrays, Arrays]:
         # Both run again each time: keeping all tensors of a run costs more than running it.

@@ -46,7 +46,7 @@ def read_plan(
         ModelError: The model cannot be read.
     """
     report = read_report(path)
-    about, options = _part(report, "model"), _part(report, "options")
+    about, options = part(report, "model"), part(report, "options")
     found = model or about.get("path")
     if not isinstance(found, str):
         raise PlanError(f"{path}: names no model; give it with --input_onnx")
@@ -63,7 +63,8 @@ def read_plan(
     return PlanFile(loaded, PrecisionPlan(kept), numerics, tuple(_notes(path, report)))
 
 
-def _part(report: dict[str, Any], key: str) -> dict[str, Any]:
+def part(report: dict[str, Any], key: str) -> dict[str, Any]:
+    """An object in a report; empty where it is missing or something else."""
     part = report.get(key)
     return part if isinstance(part, dict) else {}
 
@@ -76,7 +77,7 @@ def _numerics(
         raise PlanError(
             f"{path}: the plan was found for {of_plan}, and says nothing about {precision}"
         )
-    compiled = _part(options, "compile_options")
+    compiled = part(options, "compile_options")
     try:
         return Numerics(
             PRECISIONS[precision or of_plan or FP16.name],
@@ -91,7 +92,7 @@ def _notes(path: Path, report: dict[str, Any]) -> list[str]:
     notes = []
     if report.get("verdict", "pass") != "pass":
         notes.append(f"{path}: the plan does not reach the accuracy that was asked for")
-    evidence = _part(report, "engine").get("evidence")
+    evidence = part(report, "engine").get("evidence")
     if evidence == "emulated":
         notes.append("the plan's evidence is emulated; verify what you build on the device")
     return notes

@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import topsideas
-from topsideas.calibration.auto import AutoSearch, SearchResult
+from topsideas.calibration.auto import AutoSearch
+from topsideas.calibration.builds import CountedEngine
+from topsideas.calibration.habits import Habit
 from topsideas.calibration.journal import Journal, Store
 from topsideas.calibration.judge import Judge
 from topsideas.calibration.manual import ArrayStore, SampleStatistics, StatisticsRun
 from topsideas.calibration.pricing import prices_of
 from topsideas.calibration.progress import Progress
-from topsideas.calibration.references import References, SampleSource
+from topsideas.calibration.propose import ProposedSearch
+from topsideas.calibration.references import References, SampleSource, fp32_runner
+from topsideas.calibration.result import SearchResult
 from topsideas.calibration.settings import Settings
-from topsideas.engines.base import Engine, Once, Runnable
+from topsideas.engines.base import Engine, OwnOps, Runnable
 from topsideas.engines.options import EngineOptions
+from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Precision
+from topsideas.prices import Prices
 from topsideas.samples.shapes import ShapeBounds
 from topsideas.stats.calc import Thresholds
 from topsideas.verdict import Verdict
 
 Digests = dict[int, list[str | None]]
+
+
+@dataclass(frozen=True)
+class Proposer:
+    """An engine whose plans another one verifies.
+
+    Attributes:
+        engine: The emulator, under the numbers of the other engine.
+        opener: Opens it with a habit.
+        journal: Remembers what it said.
+    """
+
+    engine: Engine
+    opener: Callable[[Habit], Engine]
+    journal: Journal
 
 
 @dataclass(frozen=True)
@@ -38,10 +59,11 @@ class Problem:
     references: References
     held: References | None
     journal: Journal
+    proposer: Proposer | None = None
 
     def search(self, progress: Progress) -> SearchResult:
         """Find the ops to keep. Raises BaselineError, EngineError, ValidatorError."""
-        return AutoSearch(
+        asked = (
             self.engine,
             self.model.candidates,
             self.precision,
@@ -50,14 +72,37 @@ class Problem:
             self.settings,
             self.journal,
             progress,
-            lambda: prices_of(
-                self.model, self.engine, self.precision, self.references, self.journal
-            ),
+            self._prices,
+        )
+        if self.proposer is None:
+            return AutoSearch(*asked).run()
+        return ProposedSearch(
+            *asked,
+            model=self.model,
+            proposers=self.proposer.opener,
+            proposer_journal=self.proposer.journal,
+            same_numbers=not isinstance(self.engine, OwnOps),
         ).run()
+
+    def _prices(self) -> Prices:
+        """What plans cost; an engine's own ops have no shapes to estimate from."""
+        if isinstance(self.engine, OwnOps):
+            return Prices.uniform(self.model.candidates)
+        engine = self.proposer.engine if self.proposer is not None else self.engine
+        return prices_of(self.model, engine, self.precision, self.references, self.journal)
 
     def verdict(self, plan: PrecisionPlan) -> Verdict:
         """Judge a plan on every sample. Raises ValidatorError."""
         return Judge(self.engine, self.references, self.settings).full_margin(plan.kept)
+
+    def judged(self, runnable: Runnable) -> Verdict:
+        """Judge anything that runs, on every sample. Raises ValidatorError."""
+        judge = Judge(self.engine, self.references, self.settings)
+        return judge.verdicts(frozenset(), runnable)[0]
+
+    def verdicts(self, plan: PrecisionPlan) -> list[Verdict]:
+        """The verdicts on every sample, the worst first. Raises ValidatorError."""
+        return Judge(self.engine, self.references, self.settings).verdicts(plan.kept)
 
     def statistics(
         self,
@@ -125,6 +170,10 @@ def make_problem(
     settings: Settings,
     store: Store,
     digests: Digests,
+    *,
+    golden: Callable[[], Runnable] | None = None,
+    proposer: Engine | None = None,
+    proposers: Callable[[Habit], Engine] | None = None,
 ) -> Problem:
     """Put a problem together.
 
@@ -137,27 +186,55 @@ def make_problem(
         settings: The rule.
         store: Remembers results between runs.
         digests: What :func:`read_samples` returned for ``sources``.
+        golden: Opens what computes golden outputs that were not given; the engine in fp32 if
+            None.
+        proposer: Is searched for plans that the engine verifies; None to search the engine.
+        proposers: Opens it with a habit; only the definition is tried if None.
     """
+    if engine.capabilities().dear:
+        engine = CountedEngine(engine)
 
-    def fp32() -> Runnable:
-        executable = engine.compile(PrecisionPlan(model.candidates))
-        return executable.once() if isinstance(executable, Once) else executable
+    def journal(of: Engine) -> Journal:
+        about = {
+            "model": model.digest,
+            "engine": of.identity().to_json(),
+            "samples": {str(s.id): digests[s.id] for s in sources},
+            "version": topsideas.__version__,
+        }
+        if isinstance(engine, OwnOps):  # the same ids stand for other ops than the model's
+            about["numbers"] = engine.identity().to_json()
+        return Journal(store, about, settings.judging())
 
-    about = {
-        "model": model.digest,
-        "engine": engine.identity().to_json(),
-        "samples": {str(s.id): digests[s.id] for s in sources},
-        "version": topsideas.__version__,
-    }
+    own, fp32 = golden is None, golden or (lambda: fp32_runner(engine, model.candidates))
     return Problem(
         model=model,
         engine=engine,
         precision=precision,
         settings=settings,
-        references=References(sources, fp32),
-        held=References(held, fp32) if held else None,
-        journal=Journal(store, about, settings.judging()),
+        references=References(sources, fp32, own=own),
+        held=References(held, fp32, own=own) if held else None,
+        journal=journal(engine),
+        proposer=_proposer(proposer, proposers, journal),
     )
+
+
+def _proposer(
+    engine: Engine | None,
+    opener: Callable[[Habit], Engine] | None,
+    journal: Callable[[Engine], Journal],
+) -> Proposer | None:
+    if engine is None:
+        return None
+
+    def opened(habit: Habit) -> Engine:
+        plain = habit.fuses is None and not habit.options
+        if plain:
+            return engine
+        if opener is None:
+            raise EngineError(f"no emulator that {habit.name} is at hand")
+        return opener(habit)
+
+    return Proposer(engine, opened, journal(engine))
 
 
 def _checked(source: SampleSource, bounds: ShapeBounds | None) -> list[str | None]:

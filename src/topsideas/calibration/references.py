@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from topsideas.engines.base import Runnable
+from topsideas.engines.base import Engine, Once, Runnable
 from topsideas.errors import SampleError
+from topsideas.plan import PrecisionPlan
 from topsideas.samples.sample import Sample
 
 # Samples are read again when they do not fit; the arrays of a working set should stay.
@@ -32,17 +33,27 @@ class SampleSource(Protocol):
         ...
 
 
+def fp32_runner(engine: Engine, candidates: frozenset[int]) -> Runnable:
+    """What runs a model with every op in fp32, for a single use. Raises EngineError."""
+    executable = engine.compile(PrecisionPlan(candidates))
+    return executable.once() if isinstance(executable, Once) else executable
+
+
 class References:
     """The samples of a run, read when needed, with golden outputs for all of them.
 
     Args:
         sources: The samples.
         fp32: Opens what runs the model in fp32.
+        own: Whether the engine's own fp32 runs are as good.
     """
 
-    def __init__(self, sources: Sequence[SampleSource], fp32: Callable[[], Runnable]) -> None:
+    def __init__(
+        self, sources: Sequence[SampleSource], fp32: Callable[[], Runnable], *, own: bool = True
+    ) -> None:
         self._sources = {source.id: source for source in sources}
         self._fp32 = fp32
+        self._own = own
         self._cache: OrderedDict[int, Sample] = OrderedDict()
         self._computed: dict[int, Arrays] = {}
         self._bytes = 0
@@ -81,12 +92,13 @@ class References:
 
         Args:
             sample: The sample's id.
-            fp32: The outputs of a fp32 run of it, if there was one: it need not run again.
+            fp32: What the engine gave for it in fp32, if it ran: then it may not have to run
+                again.
         """
         given = self.sample(sample).golden
         if given is not None:
             return given
-        if fp32 is not None:
+        if fp32 is not None and self._own:
             self._keep(sample, fp32)
         with self._computing:
             if sample not in self._computed:

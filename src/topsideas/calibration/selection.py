@@ -84,9 +84,8 @@ def read_report(path: Path) -> dict[str, Any]:
     Raises:
         PlanError: The file cannot be read, or is not JSON although it begins like it.
     """
-    text = _read_text(path)
     try:
-        return _report(text)
+        return _report(_read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
         raise PlanError(f"{path}: not valid JSON: {error}") from error
 
@@ -101,7 +100,7 @@ def foreign_plans(model: Model, engine: Identity, tokens: Iterable[str | int]) -
     """
     lines = []
     for path in [Path(t[1:]) for t in tokens if isinstance(t, str) and t.startswith("@")]:
-        report = _report(_read_text(path))
+        report = read_report(path)
         for what, here in (("model", {"sha256": model.digest}), ("engine", engine.to_json())):
             there = report.get(what)
             there = there if isinstance(there, dict) else {}
@@ -151,7 +150,6 @@ def _read_text(path: Path) -> str:
 
 
 def _report(text: str) -> dict[str, Any]:
-    """The report in a file of ops; empty where the file is a plain list."""
     data = json.loads(text) if text.lstrip()[:1] == "{" else {}
     return data if isinstance(data, dict) else {}
 

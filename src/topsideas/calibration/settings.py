@@ -55,6 +55,8 @@ class Settings:
         threads: How many samples are judged side by side.
         objective: What the answer should have little of.
         pareto: Also judge a few plans smaller and larger than the answer.
+        max_builds: Where plans are proposed by the emulator, how many may be built on the engine
+            besides the two controls.
     """
 
     criterion: Criterion = field(default_factory=Tolerance)
@@ -65,6 +67,7 @@ class Settings:
     threads: int = 1
     objective: Objective = Objective.OPS
     pareto: bool = False
+    max_builds: int = 4
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.bound) and 0 < self.bound <= 1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -61,10 +61,13 @@ def calc(
         rows = zip(counts[record.id], record.outputs, computed, strict=True)
         for count, stored, unrounded in rows:
             tally = census.tally(_array(stored))
-            if unrounded is stored:
-                count.add(tally, tally.beyond)
+            if low and record.stored_low:
+                past = _at_the_end(stored, thresholds)
+            elif unrounded is stored:
+                past = tally.beyond
             else:  # what is beyond the limit is stored at it, or as infinity
-                count.add(tally, _beyond(census, unrounded) if tally.reach else 0)
+                past = _beyond(census, unrounded) if tally.reach else 0
+            count.add(tally, past)
         if low and record.raw:
             _count_inputs(clipped[record.id], record, census)
     ops: OpFields = {
@@ -73,6 +76,31 @@ def calc(
     for op, (beyond_limit, elements) in clipped.items():
         ops[op][f"{prefix}_input_clip_ratio"] = beyond_limit / elements if elements else None
     return RunStatistics(ops, trace.outputs)
+
+
+def engine_counts(
+    ops: Mapping[int, Mapping[str, Any]], outputs: dict[str, Any], prefix: str
+) -> RunStatistics:
+    """CALC as an engine counted it itself.
+
+    Args:
+        ops: By op id ``{"outputs": [fields…]}``, the fields without a prefix.
+        outputs: The model's outputs by name.
+        prefix: ``fp16`` for the low run or ``fp32``.
+    """
+    named: OpFields = {
+        op: {"outputs": [{f"{prefix}_{k}": v for k, v in o.items()} for o in found["outputs"]]}
+        for op, found in ops.items()
+    }
+    return RunStatistics(named, outputs)
+
+
+def _at_the_end(stored: Any, thresholds: Thresholds) -> int:
+    """Elements that an engine clipped, as far as what it stored tells: infinite or the largest."""
+    array = _array(stored)
+    return (
+        int(np.count_nonzero(np.abs(array) >= thresholds.limit)) if array.dtype.kind == "f" else 0
+    )
 
 
 def _beyond(census: Census, array: np.ndarray | None) -> int:

@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     args = build_parser(listing="--list_ops" in words).parse_args(words)
     try:
+        # Each subcommand names its module; a run imports that one only.
         code: int = import_module(args.module).run(args, words)
         return code
     except TopsideasError as error:

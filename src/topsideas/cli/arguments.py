@@ -10,7 +10,7 @@ from typing import NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from topsideas import __version__
-from topsideas.cli import convert, export
+from topsideas.cli import convert, doctor, export, probe, verify
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
 
@@ -38,6 +38,9 @@ _TARGETS = {
     "onnx": ("any ONNX target: values beyond the fp16 range become infinite (IEEE)", "inf"),
 }
 
+# What each target has besides mix_precision.
+_COMMANDS = {"gcu": (probe,), "onnx": (convert, export, verify)}
+
 
 class _Parser(argparse.ArgumentParser):
     """Answers a mistake with one line, not with a page of usage."""
@@ -63,9 +66,9 @@ def build_parser(*, listing: bool = False) -> argparse.ArgumentParser:
             target, help=summary, description=summary, formatter_class=parser.formatter_class
         ).add_subparsers(dest="command", required=True, metavar="COMMAND")
         _add_mix_precision(commands, target, overflow, listing=listing)
-        if target == "onnx":
-            convert.add_parser(commands, parser.formatter_class)
-            export.add_parser(commands, parser.formatter_class)
+        for command in _COMMANDS[target]:
+            command.register(commands)
+    doctor.register(targets)
     return parser
 
 
@@ -141,7 +144,14 @@ def _add_compile(group: argparse._ArgumentGroup, overflow: str) -> None:
         "--engine",
         default=AUTO,
         choices=(AUTO, *ENGINES),
-        help="what runs the model (default: %(default)s)",
+        help="what judges plans (default: %(default)s; see topsideas doctor)",
+    )
+    add(
+        "--propose",
+        choices=("auto", "emulator", "none"),
+        default="auto",
+        help="emulator: search on the emulator and verify on the engine, in few builds; none: "
+        "search on the engine itself; auto: the former where builds are dear (default: auto)",
     )
     add(
         "--precision",
@@ -152,8 +162,8 @@ def _add_compile(group: argparse._ArgumentGroup, overflow: str) -> None:
     add(
         "--overflow",
         choices=("inf", "saturate"),
-        default=overflow,
-        help="what a value beyond the low format becomes (default of this target: %(default)s)",
+        help="what a value beyond the low format becomes; a device's engine knows its own "
+        f"(default of this target: {overflow})",
     )
     add(
         "--compile_options",
@@ -200,6 +210,29 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="samples judged side by side (default: one per processor)",
     )
     add(
+        "--isolate",
+        action="store_true",
+        help="run the engine in a child process: a crash is a verdict, and the search goes on",
+    )
+    add(
+        "--build_timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="a build that takes longer is a verdict too (implies --isolate)",
+    )
+    add(
+        "--run_timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="so is a run of one sample that takes longer (implies --isolate)",
+    )
+    add(
+        "--engine_memory",
+        type=_memory,
+        metavar="SIZE",
+        help="and a child process that holds more, like 8G (implies --isolate)",
+    )
+    add(
         "--memory_limit",
         type=_memory,
         metavar="SIZE",
@@ -221,6 +254,14 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         "--pareto",
         action="store_true",
         help="also judge a few smaller and larger plans, and report margin against size and cost",
+    )
+    add(
+        "--max_builds",
+        type=_positive,
+        default=4,
+        metavar="N",
+        help="with --propose emulator: build at most so many plans besides all low and all "
+        "fp32 (default: %(default)s)",
     )
     add(
         "--max_evaluations",

@@ -7,6 +7,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
+from rich_argparse import RawDescriptionRichHelpFormatter
+
 from topsideas.cli.writing import add_shared, sample_inputs, target_file, tell, told, working
 
 _DESCRIPTION = """\
@@ -29,14 +31,14 @@ exit codes: 0 written, 2 bad usage or input, 3 engine failure
 """
 
 
-def add_parser(commands: argparse._SubParsersAction[Any], formatter: Any) -> None:
-    """Register the command."""
+def register(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command to a target's commands."""
     parser = commands.add_parser(
         "convert",
         help="write the mixed-precision model of ops you name, without samples",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=formatter,
+        formatter_class=RawDescriptionRichHelpFormatter,
         allow_abbrev=False,
     )
     parser.set_defaults(module=__name__)

@@ -13,8 +13,9 @@ from topsideas.calibration.artefacts import (
     save_executables,
     save_inlined_model,
 )
-from topsideas.calibration.auto import SearchResult
+from topsideas.calibration.deployed import deployed_verdict, readback_notes
 from topsideas.calibration.manual import SampleStatistics
+from topsideas.calibration.opening import Engines, open_engines
 from topsideas.calibration.problem import (
     Problem,
     fingerprint,
@@ -22,13 +23,13 @@ from topsideas.calibration.problem import (
     read_samples,
 )
 from topsideas.calibration.progress import Progress
+from topsideas.calibration.result import SearchResult
 from topsideas.calibration.selection import foreign_plans, select_ops, select_shown
 from topsideas.cli.listing import list_ops
 from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
 from topsideas.cli.progress import progress_for
 from topsideas.cli.words import next_step
-from topsideas.engines.base import Engine
-from topsideas.engines.registry import choose, open_engine
+from topsideas.engines.registry import ENGINES, choose
 from topsideas.errors import EXIT_INTERRUPTED, BaselineError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
@@ -68,30 +69,41 @@ class _Run:
         self.words = words
         self.model = model
         self.notes: list[str] = list(model.notes)
-        self.kept = PrecisionPlan(select_ops(model, args.fp32_nodes))
+        self.engine_name, chosen = choose(args.engine, args.target)
+        self.notes += [chosen] if chosen else []
+        if not ENGINES[self.engine_name].numbers_ops:
+            self._select()
+        self.thresholds = thresholds(args)
+        self.bounds = shape_bounds_of(args, model)
+        self.options = engine_options(args, self.engine_name, self.bounds)
+
+    def _select(self) -> None:
+        """The ops that the user means. Raises PlanError."""
+        args = self.args
+        self.kept = PrecisionPlan(select_ops(self.model, args.fp32_nodes))
         self.shown = select_shown(
-            model,
+            self.model,
             args.op_id_filter,
             args.op_id_bypass,
             args.op_type_filter,
             args.op_type_bypass,
         )
         self.settings = settings(args, self.kept.kept)
-        self.thresholds = thresholds(args)
-        self.options = engine_options(args)
-        self.bounds = shape_bounds_of(args, model)
-        self.engine_name, chosen = choose(args.engine)
-        self.notes += [chosen] if chosen else []
 
     def execute(self) -> int:
         check_target(self.args.output_json)
         self.samples = samples = self._samples()
         # Before the workspace: options and samples that are refused must leave no mark on it.
         self.digests = read_samples(samples.files, self.bounds)
-        engine = open_engine(self.engine_name, self.model, self.options)
+        propose = "none" if self.args.manual else self.args.propose
+        engines = open_engines(self.engine_name, self.model, self.options, propose=propose)
+        self.model = engines.model
+        self.notes += engines.notes
+        if ENGINES[self.engine_name].numbers_ops:
+            self._select()
         belongs_to = fingerprint(self.model, self.engine_name, self.options, self.bounds)
         with Workspace.open(self.args.workspace, belongs_to, clean=self.args.clean) as workspace:
-            problem = self._problem(samples, engine, workspace)
+            problem = self._problem(samples, engines, workspace)
             run = self._manual if self.args.manual else self._auto
             report, interrupted = run(problem, workspace)
             if self.args.output_json:
@@ -110,7 +122,7 @@ class _Run:
             )
         return folder
 
-    def _problem(self, folder: SampleFolder, engine: Engine, workspace: Workspace) -> Problem:
+    def _problem(self, folder: SampleFolder, engines: Engines, workspace: Workspace) -> Problem:
         sources, held = split_holdout(folder.files, self.args.holdout)
         computed = [f.id for f in folder.files if f.golden_path is None]
         if computed:
@@ -119,13 +131,16 @@ class _Run:
             )
         problem = make_problem(
             self.model,
-            engine,
+            engines.engine,
             self.options.numerics.precision,
             sources,
             held,
             self.settings,
             workspace,
             self.digests,
+            golden=engines.golden,
+            proposer=engines.proposer,
+            proposers=engines.proposers,
         )
         identity = problem.engine.identity()
         self.notes += foreign_plans(self.model, identity, self.args.fp32_nodes)
@@ -152,12 +167,24 @@ class _Run:
             self.notes.append("--mode RAW is for --manual; auto mode reports CALC statistics")
 
     def _manual(self, problem: Problem, workspace: Workspace) -> tuple[dict[str, Any], bool]:
-        mode = "OFF" if self.args.finalize else self.args.mode
+        mode = "OFF" if self.args.finalize else self._mode(problem, self.args.mode)
         with progress_for(self.args) as progress:
             statistics = problem.statistics(self.kept, mode, self.thresholds, workspace, progress)
             verdict = self._manual_verdict(problem, statistics)
+            if self.args.finalize:
+                verdict = deployed_verdict(problem, self.kept, verdict)
         files = self._files(problem, workspace, self.kept, passed=verdict.passed)
         return self._document(problem, self.kept, verdict, statistics, files, None), False
+
+    def _mode(self, problem: Problem, wanted: str) -> str:
+        """Statistics need an engine that shows or counts what single ops do."""
+        can = problem.engine.capabilities()
+        if can.traces or (wanted == "CALC" and can.counts):
+            return wanted
+        self.notes.append(
+            f"{self.engine_name} shows no outputs of single ops here: no op statistics"
+        )
+        return "OFF"
 
     def _manual_verdict(self, problem: Problem, statistics: list[SampleStatistics]) -> Verdict:
         """From the comparison with the golden outputs, unless the user has an own rule."""
@@ -178,9 +205,12 @@ class _Run:
             except BaselineError as refusal:
                 self._report_refusal(problem, workspace, progress, refusal)
                 raise
-            mode = "OFF" if self.args.finalize or found.stopped else "CALC"
+            off = self.args.finalize or found.stopped
+            mode = "OFF" if off else self._mode(problem, "CALC")
             statistics = problem.statistics(found.plan, mode, self.thresholds, workspace, progress)
         verdict = _overall(found)
+        if self.args.finalize and verdict.passed:
+            verdict = deployed_verdict(problem, found.plan, verdict)
         files = self._files(problem, workspace, found.plan, passed=verdict.passed)
         report = self._document(problem, found.plan, verdict, statistics, files, found)
         return report, found.interrupted
@@ -199,19 +229,22 @@ class _Run:
     def _files(
         self, problem: Problem, workspace: Workspace, plan: PrecisionPlan, *, passed: bool
     ) -> dict[str, str]:
-        files = save_executables(problem.engine, self.model, plan, workspace)
+        self.notes += readback_notes(problem, plan)
+        files = save_executables(
+            problem.engine, self.model, plan, workspace, finalize=self.args.finalize
+        )
         if self.model.inlined:
             files["inlined_model"] = str(save_inlined_model(self.model, workspace))
             self.notes.append("local functions were inlined; ids index the inlined model")
-        if self.args.finalize:
+        if self.args.finalize and problem.engine.capabilities().finalizes:
+            files["deploy_model"] = files["fp16_executable"]
+        elif self.args.finalize:
             numerics, inputs = self.options.numerics, (s.inputs for s in self.samples)
             path, lines = save_deploy_model(self.model, plan, numerics, workspace, inputs)
             files["deploy_model"] = str(path)
             self.notes += lines
-            if not passed:
-                self.notes.append(
-                    "the deploy model does not reach the accuracy that was asked for"
-                )
+        if self.args.finalize and not passed:
+            self.notes.append("the deploy model does not reach the accuracy that was asked for")
         return files
 
     def _document(

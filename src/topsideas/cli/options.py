@@ -8,13 +8,14 @@ import importlib.util
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from topsideas.calibration.settings import Settings, Validator
 from topsideas.engines.emulator.runtime import default_threads
-from topsideas.engines.options import EngineOptions
+from topsideas.engines.options import PATIENT, EngineOptions, Isolation
+from topsideas.engines.registry import ENGINES
 from topsideas.errors import UsageError
 from topsideas.graph.loading import Model
 from topsideas.precision import PRECISIONS, Numerics, Overflow
@@ -40,6 +41,7 @@ def settings(args: Namespace, must_keep: frozenset[int]) -> Settings:
         threads=args.threads or default_threads(),
         objective=Objective(args.objective),
         pareto=args.pareto,
+        max_builds=args.max_builds,
     )
 
 
@@ -49,17 +51,57 @@ def thresholds(args: Namespace) -> Thresholds:
     return Thresholds(args.le_value_thres, args.ge_value_thres, limit)
 
 
-def engine_options(args: Namespace) -> EngineOptions:
-    """What is asked of the engine. Raises UsageError."""
+# What a value beyond the fp16 range becomes, where the user does not say.
+_OVERFLOW = {"gcu": "saturate", "onnx": "inf"}
+
+
+def engine_options(args: Namespace, engine: str, bounds: ShapeBounds | None) -> EngineOptions:
+    """What is asked of the engine; a default that depends on it is written into ``args``.
+
+    Raises UsageError.
+    """
+    args.overflow = overflow_of(args, engine)
     return EngineOptions(
+        min_shapes=dict(bounds.min) if bounds is not None else {},
+        max_shapes=dict(bounds.max) if bounds is not None else {},
+        isolation=isolation(
+            engine,
+            isolate=args.isolate,
+            build=args.build_timeout,
+            run=args.run_timeout,
+            memory=args.engine_memory,
+        ),
         numerics=Numerics(PRECISIONS[args.precision], Overflow(args.overflow)),
-        compile_options=_compile_options(args.compile_options),
+        compile_options=compile_options(args.compile_options),
         resource_mode=args.resource_mode,
         device=args.device,
         cluster=tuple(args.cluster),
         threads=args.threads,
         memory_limit=args.memory_limit,
     )
+
+
+def overflow_of(args: Namespace, engine: str, found: Mapping[str, Any] | None = None) -> str:
+    """What was asked for, else what the engine does, else what a report or the target says."""
+    if args.overflow is not None:
+        return str(args.overflow)
+    there = (found or {}).get("overflow", _OVERFLOW[args.target])
+    return ENGINES[engine].overflow or str(there)
+
+
+def isolation(
+    engine: str,
+    *,
+    isolate: bool,
+    build: float | None = None,
+    run: float | None = None,
+    memory: int | None = None,
+) -> Isolation | None:
+    """A child process where the engine always needs one, or where it or a limit is asked for."""
+    if ENGINES[engine].isolated:
+        return Isolation(build or PATIENT.build_seconds, run or PATIENT.run_seconds, memory)
+    given = isolate or any(limit is not None for limit in (build, run, memory))
+    return Isolation(build, run, memory) if given else None
 
 
 def shape_bounds_of(args: Namespace, model: Model) -> ShapeBounds | None:
@@ -69,7 +111,8 @@ def shape_bounds_of(args: Namespace, model: Model) -> ShapeBounds | None:
     return shape_bounds(low, high, signature_of(model))
 
 
-def _compile_options(text: str) -> dict[str, Any]:
+def compile_options(text: str) -> dict[str, Any]:
+    """The engine's options from JSON text or ``@file``. Raises UsageError."""
     source = "--compile_options"
     if text.startswith("@"):
         source = text[1:]

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from topsideas.graph.ops import Op
 from topsideas.plan import PrecisionPlan
 
 Arrays = Mapping[str, np.ndarray]
@@ -25,12 +26,15 @@ class OpRecord:
             Empty for ops that do not run low.
         slot_inputs: For a candidate op, the inputs that it rounds when it runs low, as they were
             stored.
+        stored_low: Whether the outputs were stored in the low format by an engine that does not
+            show them unrounded: then what is at the end of the format's range was clipped.
     """
 
     id: int
     outputs: tuple[Any, ...]
     raw: tuple[np.ndarray | None, ...] = ()
     slot_inputs: tuple[Any, ...] = ()
+    stored_low: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,57 @@ class Identity:
             "evidence": self.evidence,
             **self.options,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an opened engine can do.
+
+    Attributes:
+        traces: Whether its executables can be traced.
+        exact_trace: Whether a traced run gives the outputs of :meth:`Executable.run` bit for bit.
+            Where tensors become outputs to be seen, a compiler fuses less, and it may not.
+        bodies: Whether ops inside If, Loop and Scan are traced too.
+        dynamic: Whether one executable runs on several input shapes.
+        dear: Whether a search on it costs more than one on the emulator and a few builds.
+        rounds_as_defined: Whether single low ops equal the emulator's definition bit for bit.
+        readable: Whether the executable tells in which precision each op really ran.
+        counts: Whether the engine itself counts what CALC reports.
+        finalizes: Whether a build for deployment is another than one for comparisons.
+    """
+
+    traces: bool = True
+    exact_trace: bool = True
+    bodies: bool = True
+    dynamic: bool = True
+    dear: bool = False
+    rounds_as_defined: bool = True
+    readable: bool = False
+    counts: bool = False
+    finalizes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What an engine is on this machine, found without a model.
+
+    Attributes:
+        version: Of what computes; empty if it cannot be imported.
+        device: What it computes on.
+        evidence: ``emulated`` or ``measured``.
+        low: For each low format, why it is no evidence here; empty text where it is.
+        remedy: What to do where it cannot run at all; empty where it can.
+    """
+
+    version: str = ""
+    device: str = ""
+    evidence: str = "measured"
+    low: Mapping[str, str] = field(default_factory=dict)
+    remedy: str = ""
+
+    def refusal(self, precision: str) -> str:
+        """Why low ops of this format are no evidence here; empty where they are."""
+        return self.remedy or self.low.get(precision, f"it does not know {precision}")
 
 
 class Trace(Protocol):
@@ -120,6 +175,86 @@ class Once(Protocol):
 
 
 @runtime_checkable
+class Readback(Protocol):
+    """An executable that tells what the engine really did."""
+
+    def differing(self, feeds: Arrays) -> Mapping[int, str]:
+        """Ops that run in another precision than the plan's on a sample, each with which.
+
+        Raises EngineError.
+        """
+        ...
+
+
+@runtime_checkable
+class Doubts(Protocol):
+    """An executable that cannot tell what the engine did, but can tell what looks wrong."""
+
+    def doubts(self, feeds: Arrays) -> list[str]:
+        """Lines that the user should read; none as a rule. Raises EngineError."""
+        ...
+
+
+@runtime_checkable
+class Kernels(Protocol):
+    """An executable that tells which ops the engine fused."""
+
+    def kernels(self, feeds: Arrays) -> Sequence[tuple[int, ...]] | None:
+        """The ops of each kernel; None where it cannot tell after all. Raises EngineError."""
+        ...
+
+
+@runtime_checkable
+class OwnStatistics(Protocol):
+    """An executable whose engine counts by itself what CALC reports."""
+
+    def statistics(
+        self, feeds: Arrays, le: float, ge: float
+    ) -> tuple[Mapping[int, Mapping[str, Any]], dict[str, Any]] | None:
+        """By op id ``{"outputs": [fields…]}`` without a prefix, and the model's outputs.
+
+        None where it does not count after all. Raises EngineError.
+
+        Args:
+            feeds: The inputs.
+            le: Elements of at most this magnitude are counted.
+            ge: Elements of at least this magnitude are counted.
+
+        """
+        ...
+
+
+@runtime_checkable
+class OwnOps(Protocol):
+    """An engine that numbers the ops of its own compiled graph, which plans are then made of."""
+
+    def ops(self) -> tuple[Op, ...]:
+        """Its ops, in id order. Raises EngineError."""
+        ...
+
+
+@runtime_checkable
+class Finalizes(Protocol):
+    """An engine that builds for deployment in another way than for comparisons."""
+
+    def finalize(self, plan: PrecisionPlan) -> Executable:
+        """An executable of ``plan`` without what makes builds comparable op by op."""
+        ...
+
+
+@runtime_checkable
+class Latency(Protocol):
+    """An executable that measures its own latency."""
+
+    def latency(self, feeds: Arrays, repeats: int) -> float | None:
+        """Median seconds of one run over ``repeats`` runs; None where it cannot measure.
+
+        Raises EngineError.
+        """
+        ...
+
+
+@runtime_checkable
 class Blocks(Protocol):
     """An engine that runs a model in blocks, each again only if something before it changed."""
 
@@ -148,6 +283,19 @@ class Engine(Protocol):
         """Who computes, for reports and cache keys."""
         ...
 
+    def capabilities(self) -> Capabilities:
+        """What can be asked of it."""
+        ...
+
     def compile(self, plan: PrecisionPlan) -> Executable:
         """Compile the model; every candidate op outside the plan runs low. Raises EngineError."""
         ...
+
+    def load(self, path: Path) -> Runnable:
+        """Open what :meth:`Executable.save` wrote. Raises EngineError."""
+        ...
+
+
+def finalized(engine: Engine, plan: PrecisionPlan) -> Executable:
+    """The executable to deploy. Raises EngineError."""
+    return engine.finalize(plan) if isinstance(engine, Finalizes) else engine.compile(plan)

@@ -31,6 +31,27 @@ def memory_size(size: int | str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Isolation:
+    """Limits of an engine in a child process; None for no limit.
+
+    Attributes:
+        build_seconds: Longest build.
+        run_seconds: Longest run of one sample.
+        memory: Most bytes that the child may hold.
+        folder: Where its log is written; a temporary folder if None.
+    """
+
+    build_seconds: float | None = None
+    run_seconds: float | None = None
+    memory: int | None = None
+    folder: str | None = None
+
+
+PATIENT = Isolation(build_seconds=3600.0, run_seconds=600.0)
+"""For engines that are always isolated: vendors' compilers take long, but not for ever."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineOptions:
     """Options of a run.
 
@@ -42,6 +63,10 @@ class EngineOptions:
         cluster: Cluster ids; ``(-1,)`` means all.
         threads: How many samples may run side by side; None for one per processor.
         memory_limit: Bytes to hold; None for a third of the memory. Changes no result.
+        isolation: Run the engine in a child process with these limits; None for this process,
+            unless the engine is one that is always isolated.
+        min_shapes: Smallest input shapes by name, for engines that compile a range of them.
+        max_shapes: Largest input shapes by name.
     """
 
     numerics: Numerics = field(default_factory=Numerics)
@@ -51,6 +76,9 @@ class EngineOptions:
     cluster: Sequence[int] = (-1,)
     threads: int | None = None
     memory_limit: int | None = None
+    isolation: Isolation | None = None
+    min_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    max_shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def merged(self) -> dict[str, Any]:
         """``compile_options`` with ``resource_mode`` applied."""

@@ -265,6 +265,8 @@ def _closing(console: Console, report: Json) -> None:
     search = report.get("search")
     if search is not None:
         console.print(Text(printable(_search_line(search))))
+        if search["proposal"] is not None:
+            console.print(Text(printable(_proposal_line(report))))
         console.print(Text(_cost_line(report["cost"])))
         if search["holdout"] is not None:
             console.print(Text(_holdout_line(search["holdout"])))
@@ -289,6 +291,23 @@ def _search_line(search: Json) -> str:
         f"search: all ops low: {margin}, {search['evaluations']} evaluations, "
         f"{search['seconds']:.1f} s, {proof}{stopped}"
     )
+
+
+def _proposal_line(report: Json) -> str:
+    """Who proposed, how many builds the verification took, and of whom minimality is said."""
+    proposal, name = report["search"]["proposal"], report["engine"]["name"]
+    proposer = proposal["proposer"]["name"]
+    builds = proposal["builds"]
+    line = (
+        f"proposed by {proposer} ({proposal['evaluations']} evaluations), verified on {name}: "
+        f"{builds} build{'' if builds == 1 else 's'} besides all low and all fp32"
+    )
+    for answer in (r for r in proposal["rounds"] if r["ops"] == report["fp32_nodes"]):
+        real, emulated = (number(answer[k], "not finite") for k in ("margin", "emulated_margin"))
+        line += f"; margin {real} there, {emulated} emulated"
+    if not report["search"]["one_minimal"] and proposal["minimal"]:
+        line += f"; minimal on {proposer}, not shown on {name}"
+    return line
 
 
 def _cost_line(cost: Json) -> str:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import topsideas
-from topsideas.calibration.auto import SearchResult
 from topsideas.calibration.curve import Curve
 from topsideas.calibration.manual import SampleStatistics
 from topsideas.calibration.pricing import PlanCost
+from topsideas.calibration.proposal import Proposal
+from topsideas.calibration.result import SearchResult
 from topsideas.engines.base import Identity
 from topsideas.errors import UsageError
 from topsideas.graph.loading import Model
@@ -185,6 +186,7 @@ def _search(search: SearchResult, ops: Mapping[int, Op]) -> Json:
         "confirmed": search.confirmed,
         "pareto_evaluations": search.curve.evaluations if search.curve is not None else 0,
         "pareto_stopped": search.curve.stopped if search.curve is not None else "",
+        "proposal": _proposal(search.proposal, ops) if search.proposal is not None else None,
         "overflowing": sorted(search.overflowing),
         "witnesses": [
             {"id": i, "name": ops[i].name, "type": ops[i].type, "path": ops[i].path, **w.to_json()}
@@ -200,6 +202,36 @@ def _search(search: SearchResult, ops: Mapping[int, Op]) -> Json:
                 "recalled": q.recalled,
             }
             for q in search.ledger
+        ],
+    }
+
+
+def _proposal(proposal: Proposal, ops: Mapping[int, Op]) -> Json:
+    return {
+        "proposer": proposal.proposer.to_json(),
+        "builds": proposal.builds,
+        "evaluations": proposal.evaluations,
+        "minimal": proposal.minimal,
+        "habit": proposal.habit,
+        "unlike": _finite(proposal.unlike),
+        "all_low": proposal.all_low.to_json(),
+        "rounds": [
+            {
+                "why": r.why,
+                "bound": r.bound,
+                "size": len(r.kept),
+                "emulated_margin": _finite(r.emulated.margin),
+                "margin": _finite(r.verdict.margin),
+                "ratio": r.ratio,
+                "passed": r.verdict.passed,
+                "note": r.verdict.note,
+                "ops": sorted(r.kept),
+            }
+            for r in proposal.rounds
+        ],
+        "marked": [
+            {"id": i, "name": ops[i].name, "type": ops[i].type, "how": how}
+            for i, how in sorted(proposal.marked.items())
         ],
     }
 

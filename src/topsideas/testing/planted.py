@@ -24,6 +24,8 @@ class Planted:
         answer: The smallest set of ops that makes every sample pass at the default tolerance
             (1e-2 relative and absolute). No other set of that size does.
         numerics: What the target rounds.
+        by_infinity: Whether it goes wrong by infinity only, so that a saturating target has
+            another answer.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Planted:
     samples: tuple[Feeds, ...]
     answer: frozenset[int]
     numerics: Numerics = field(default_factory=Numerics)
+    by_infinity: bool = False
 
 
 def planted_models() -> list[Planted]:
@@ -114,7 +117,7 @@ def mask() -> Planted:
         y = Softmax <axis = -1> (s)
     }"""
     sample = {"scores": ramp(-1, 1, 1, 4), "hidden": np.array([[0, 1, 0, 1]], np.float32)}
-    return Planted("mask", parse(text), (sample,), frozenset({0}))
+    return Planted("mask", parse(text), (sample,), frozenset({0}), by_infinity=True)
 
 
 def constant() -> Planted:
@@ -153,7 +156,9 @@ def many_readers() -> Planted:
         y = Mul (s, e)
         z = Add (q, r)
     }"""
-    return Planted("many_readers", parse(text), ({"x": ramp(1, 900, 4)},), frozenset({0, 1, 2, 3}))
+    answer = frozenset({0, 1, 2, 3})
+    sample = {"x": ramp(1, 900, 4)}
+    return Planted("many_readers", parse(text), (sample,), answer, by_infinity=True)
 
 
 def output_read_inside() -> Planted:

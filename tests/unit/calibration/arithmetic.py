@@ -14,7 +14,7 @@ from topsideas.calibration.journal import Journal, MemoryStore, Store
 from topsideas.calibration.progress import Progress, Silent
 from topsideas.calibration.references import References
 from topsideas.calibration.settings import Settings
-from topsideas.engines.base import Arrays, Identity, OpRecord
+from topsideas.engines.base import Arrays, Capabilities, Identity, OpRecord
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import FP16
 from topsideas.samples.sample import Sample
@@ -46,6 +46,12 @@ class Engine:
 
     def identity(self) -> Identity:
         return Identity("arithmetic", "1", "none", "emulated")
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
+
+    def load(self, path: Path) -> Any:
+        raise NotImplementedError
 
     def compile(self, plan: PrecisionPlan) -> Any:
         return Executable(self, plan.kept)

@@ -298,7 +298,7 @@ def test_a_second_execution_that_never_agrees_is_a_refusal() -> None:
 
 
 def test_executions_that_differ_must_agree_from_the_first_plan_on() -> None:
-    """Each op alone would be refuted by the second execution: no such answer is even looked for."""
+    """Each op alone would be refuted by the second execution: no such answer is looked for."""
     engine = TwoMinds(additive([0.3] * 6), additive([0.5] * 6))
     store = MemoryStore()
     found = search(engine, 6, store=store).run()

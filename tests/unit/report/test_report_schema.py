@@ -77,6 +77,8 @@ def manual() -> dict[str, Any]:
             "manual": True,
             "finalize": False,
             "engine": "auto",
+            "propose": "auto",
+            "max_builds": 4,
             "precision": "fp16",
             "overflow": "saturate",
             "compile_options": {"level": 2},
@@ -146,6 +148,7 @@ def auto() -> dict[str, Any]:
         "confirmed": True,
         "pareto_evaluations": 0,
         "pareto_stopped": "",
+        "proposal": None,
         "overflowing": [2],
         "witnesses": [OP | VERDICT],
         "trace": [

@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 
-from topsideas.engines.base import Arrays, Identity, Runnable
+from topsideas.engines.base import Arrays, Capabilities, Identity, Probe, Runnable
 from topsideas.engines.emulator import runtime
 from topsideas.engines.emulator.compiled import Compiler
 from topsideas.engines.emulator.executor import Executor
@@ -132,6 +132,14 @@ class EmulatorEngine:
             options=self._numerics.to_json(),
         )
 
+    def capabilities(self) -> Capabilities:
+        """Everything: it is the definition."""
+        return Capabilities()
+
+    def load(self, path: Path) -> WholeModel:
+        """Open an executable that was saved. Raises EngineError."""
+        return WholeModel.load(path)
+
     def compile(self, plan: PrecisionPlan) -> EmulatorExecutable:
         """An executable of ``plan``; nothing is built until it runs."""
         return EmulatorExecutable(self, plan.low(self._model.candidates))
@@ -238,6 +246,16 @@ def _listing(model: ir.Model) -> str:
         for field in ("raw_data", "external_data", "data_location"):
             initializer.ClearField(field)
     return str(onnx.printer.to_text(proto))
+
+
+def probe(options: EngineOptions) -> Probe:
+    """The emulator on this ONNX Runtime, if that honours casts."""
+    try:
+        check_runtime(options.numerics)
+    except EngineError as error:
+        return Probe(remedy=str(error))
+    low = {"fp16": "", "bf16": ""}
+    return Probe(f"onnxruntime {ort.__version__}", "CPU", "emulated", low)
 
 
 def open_emulator(model: Model, options: EngineOptions) -> EmulatorEngine:

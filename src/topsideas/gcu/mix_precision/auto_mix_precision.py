@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -10,16 +11,18 @@ from typing import Any
 
 import onnx
 
-from topsideas.calibration.auto import SearchResult
 from topsideas.calibration.journal import MemoryStore, Store
+from topsideas.calibration.opening import open_engines
 from topsideas.calibration.problem import fingerprint, make_problem, read_samples
 from topsideas.calibration.progress import Progress, Silent
+from topsideas.calibration.result import SearchResult
 from topsideas.calibration.selection import select_ops
 from topsideas.calibration.settings import Settings, Validator
-from topsideas.engines.emulator.engine import EmulatorEngine, emulator_numerics
+from topsideas.engines.base import Executable, OwnOps, finalized
+from topsideas.engines.emulator.engine import EmulatorExecutable, emulator_numerics
 from topsideas.engines.emulator.runtime import default_threads
-from topsideas.engines.options import EngineOptions, memory_size
-from topsideas.engines.registry import choose, open_engine
+from topsideas.engines.options import EngineOptions, Isolation, memory_size
+from topsideas.engines.registry import ENGINES, choose, open_engine
 from topsideas.errors import UsageError
 from topsideas.gcu.mix_precision.py_engine import Compiled, PyEngine
 from topsideas.graph.loading import Model, load_model
@@ -35,6 +38,8 @@ from topsideas.workspace.workspace import Workspace
 
 Shapes = Sequence[Sequence[int]]
 
+_PROPOSE = {name: name for name in ("auto", "emulator", "none")}
+
 
 class AutoMixPrecision:
     """Finds the ops of a model that must compute in fp32, and builds the engine to deploy.
@@ -47,7 +52,11 @@ class AutoMixPrecision:
         max_shapes: The largest shapes.
         engine: ``auto`` or an engine's name.
         precision: ``fp16`` or ``bf16``.
-        overflow: ``saturate`` as a GCU does, or ``inf`` (IEEE).
+        overflow: ``saturate`` as a GCU does, or ``inf`` (IEEE); what the engine does if None.
+        propose: ``emulator`` searches on the emulator and verifies on the engine in few builds,
+            ``none`` searches on the engine, ``auto`` does the former where builds are dear.
+        max_builds: How many builds that may take besides all low and all fp32.
+        isolation: Run the engine in a child process with these limits.
         compile_options: The engine's own options.
         threads: Samples judged side by side; one per processor if None.
         memory_limit: Hold at most so much of weights and intermediate tensors: bytes, or a text
@@ -72,7 +81,10 @@ class AutoMixPrecision:
         *,
         engine: str = "auto",
         precision: str = "fp16",
-        overflow: str = "saturate",
+        overflow: str | None = None,
+        propose: str = "auto",
+        max_builds: int = 4,
+        isolation: Isolation | None = None,
         compile_options: Mapping[str, Any] | None = None,
         threads: int | None = None,
         memory_limit: int | str | None = None,
@@ -85,12 +97,17 @@ class AutoMixPrecision:
         self._bounds = self._shape_bounds(input_shapes, min_shapes, max_shapes)
         self._engine, _ = choose(engine)
         self._options = EngineOptions(
-            numerics=Numerics(low, _overflow(overflow)),
+            numerics=Numerics(low, _overflow(overflow, self._engine)),
+            isolation=isolation,
+            min_shapes=dict(self._bounds.min) if self._bounds is not None else {},
+            max_shapes=dict(self._bounds.max) if self._bounds is not None else {},
             compile_options=dict(compile_options or {}),
             threads=threads or default_threads(),
             memory_limit=_memory(memory_limit),
         )
         self._workspace = workspace
+        self._propose, self._max_builds = _choice(_PROPOSE, propose, "propose"), max_builds
+        self._scope = ExitStack()
         self.result: SearchResult | None = None
 
     @property
@@ -160,28 +177,34 @@ class AutoMixPrecision:
         samples = samples_from_memory(
             sample_inputs, sample_outputs, self._signature, input_names=self._names
         )
+        options = self._on(card_id, cluster_id, resource_mode)
+        engines = open_engines(self._engine, self._model, options, propose=self._propose)
+        must_keep = select_ops(engines.model, block_op_ids or ())
         settings = Settings(
             criterion=Tolerance(rtol, atol, ntol) if cos_sim is None else Cosine(cos_sim),
             validator=Validator(val_func, val_scope) if val_func is not None else None,
             bound=margin,
-            must_keep=select_ops(self._model, block_op_ids or ()),
+            must_keep=must_keep,
             budget=Budget(max_evaluations, time_limit),
             threads=self._options.threads or 1,
             objective=_choice({o.value: o for o in Objective}, objective, "objective"),
             pareto=pareto,
+            max_builds=self._max_builds,
         )
-        options = self._on(card_id, cluster_id, resource_mode)
         digests = read_samples(samples, self._bounds)
         with ExitStack() as stack:
             problem = make_problem(
-                self._model,
-                open_engine(self._engine, self._model, options),
+                engines.model,
+                engines.engine,
                 options.numerics.precision,
                 samples,
                 (),
                 settings,
                 self._store(stack, options),
                 digests,
+                golden=engines.golden,
+                proposer=engines.proposer,
+                proposers=engines.proposers,
             )
             self.result = problem.search(progress or Silent())
         return self.result.plan.ids
@@ -192,20 +215,44 @@ class AutoMixPrecision:
         card_id: int = 0,
         cluster_id: int | Sequence[int] = -1,
         resource_mode: str | None = None,
-    ) -> PyEngine:
+    ) -> Any:
         """Build the engine for deployment with ``fp32_ids`` in fp32.
+
+        Returns:
+            A :class:`PyEngine`; with the engine ``topsinference`` the vendor's own.
 
         Raises:
             PlanError: An id is not in the model.
             EngineError: The engine fails.
         """
-        plan = PrecisionPlan(select_ops(self._model, fp32_ids))
         options = self._on(card_id, cluster_id, resource_mode)
         engine = open_engine(self._engine, self._model, options)
-        assert isinstance(engine, EmulatorEngine)  # the registry has no other yet
-        executable = engine.compile(plan)
-        numerics = emulator_numerics(options)
-        return PyEngine(executable.freeze(), Compiled(self._model, plan, numerics, executable))
+        model = (
+            replace(self._model, ops=engine.ops()) if isinstance(engine, OwnOps) else self._model
+        )
+        plan = PrecisionPlan(select_ops(model, fp32_ids))
+        executable = finalized(engine, plan)
+        if self._engine == "topsinference":
+            return self._vendors(executable, options)
+        if isinstance(executable, EmulatorExecutable):
+            numerics = emulator_numerics(options)
+            compiled = Compiled(self._model, plan, numerics, executable)
+            return PyEngine.of(executable.freeze(), compiled)
+        compiled = Compiled(self._model, plan, options.numerics, executable)
+        shapes = {spec.name: spec.shape for spec in self._signature.inputs}
+        return PyEngine(executable, shapes, compiled)
+
+    def _vendors(self, executable: Executable, options: EngineOptions) -> Any:
+        """The vendor's own ``PyEngine``, loaded into this process from what a child built.
+
+        The device stays claimed as long as this object lives.
+        """
+        from topsideas.engines.topsinference.engine import load_in_process
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "finalized.executable"
+            executable.save(path)
+            return load_in_process(path, options, self._scope)
 
     def _on(
         self, card_id: int, cluster_id: int | Sequence[int], resource_mode: str | None
@@ -264,6 +311,7 @@ def _memory(size: int | str | None) -> int | None:
         raise UsageError(f"memory_limit={error}") from error
 
 
-def _overflow(name: str) -> Overflow:
+def _overflow(name: str | None, engine: str) -> Overflow:
+    name = name or ENGINES[engine].overflow or "saturate"
     chosen: Overflow = _choice({o.value: o for o in Overflow}, name, "overflow")
     return chosen

@@ -1,4 +1,4 @@
-"""What ``finalize`` returns on the emulator: the methods of ``TopsInference.PyEngine``."""
+"""What ``finalize`` returns: the methods of ``TopsInference.PyEngine`` on any engine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from topsideas.calibration.artefacts import export_deploy_model
-from topsideas.engines.emulator.engine import EmulatorExecutable
+from topsideas.engines.base import Executable, Runnable
 from topsideas.engines.emulator.whole import WholeModel
 from topsideas.errors import EngineError, UsageError
 from topsideas.graph.loading import Model
@@ -21,7 +21,7 @@ Inputs = Sequence[np.ndarray] | Mapping[str, np.ndarray] | np.ndarray
 
 
 class Future:
-    """The result of an asynchronous call; the emulator has it ready at once."""
+    """The result of an asynchronous call, which is ready at once."""
 
     def __init__(self, outputs: list[np.ndarray]) -> None:
         self._outputs = outputs
@@ -38,7 +38,7 @@ class Compiled:
     model: Model
     plan: PrecisionPlan
     numerics: Numerics
-    executable: EmulatorExecutable
+    executable: Executable
 
 
 class PyEngine:
@@ -48,22 +48,44 @@ class PyEngine:
     and streams of the vendor's calls are accepted and have no meaning here.
     """
 
-    def __init__(self, whole: WholeModel, compiled: Compiled | None = None) -> None:
-        self._whole = whole
+    def __init__(
+        self,
+        runnable: Runnable,
+        inputs: Mapping[str, Sequence[Any] | None],
+        compiled: Compiled | None = None,
+        outputs: Sequence[str] = (),
+    ) -> None:
+        """Make one of anything that runs.
+
+        Args:
+            runnable: Runs.
+            inputs: The inputs' shapes by name, in order.
+            compiled: What it was made from; None if it was loaded.
+            outputs: The outputs' names, in order; by default those of the compiled model.
+        """
+        self._runnable = runnable
         self._compiled = compiled
+        self._shapes = dict(inputs)
+        self.input_names = list(inputs)
+        graph = compiled.model.graph.outputs if compiled is not None else ()
+        self.output_names = list(outputs) or [str(v.name) for v in graph]
+        self._batch = next((shape[0] for shape in inputs.values() if shape), None)
+
+    @classmethod
+    def of(cls, whole: WholeModel, compiled: Compiled | None = None) -> PyEngine:
+        """One that runs a session of the emulator."""
         session = whole.session
-        self.input_names = [i.name for i in session.get_inputs()]
-        self.output_names = [o.name for o in session.get_outputs()]
-        self._batch = next((i.shape[0] for i in session.get_inputs() if i.shape), None)
+        inputs = {i.name: i.shape for i in session.get_inputs()}
+        return cls(whole, inputs, compiled, [o.name for o in session.get_outputs()])
 
     @classmethod
     def load(cls, path: str | Path) -> PyEngine:
-        """Open what :meth:`save_executable` wrote. Raises EngineError."""
-        return cls(WholeModel.load(Path(path)))
+        """Open what the emulator's :meth:`save_executable` wrote. Raises EngineError."""
+        return cls.of(WholeModel.load(Path(path)))
 
     def load_tops_executable(self, path: str | Path) -> None:
-        """Become the engine that is saved in ``path``. Raises EngineError."""
-        self.__init__(WholeModel.load(Path(path)))  # type: ignore[misc]
+        """Become the emulator's engine that is saved in ``path``. Raises EngineError."""
+        self.__dict__.update(vars(PyEngine.load(path)))
 
     def run(
         self,
@@ -87,7 +109,7 @@ class PyEngine:
             UsageError: The inputs are not the model's.
             EngineError: The run fails.
         """
-        found = self._whole.run(self._feeds(inputs))
+        found = self._runnable.run(self._feeds(inputs))
         results = [found[name] for name in self.output_names]
         if outputs is not None:
             outputs[:] = results
@@ -128,7 +150,7 @@ class PyEngine:
         return Future(results)
 
     def save_executable(self, path: str | Path) -> None:
-        """Write the emulator's executable: float32 ONNX with explicit roundings."""
+        """Write the executable; the emulator's is float32 ONNX with explicit roundings."""
         self._own("save").executable.save(Path(path))
 
     def save_deploy_model(self, path: str | Path) -> list[str]:
@@ -166,5 +188,5 @@ class PyEngine:
 
     def _is_stack(self, array: np.ndarray) -> bool:
         """Vendor samples pass ``np.array([inputs])``: one axis more than the input has."""
-        declared = self._whole.session.get_inputs()[0].shape
-        return array.ndim == len(declared) + 1 and len(array) == 1
+        declared = self._shapes[self.input_names[0]]
+        return declared is not None and array.ndim == len(declared) + 1 and len(array) == 1

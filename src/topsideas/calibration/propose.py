@@ -1,0 +1,392 @@
+"""Propose on the emulator, verify on an engine where a build is dear.
+
+The emulator is searched, its answer is built once, and all samples judge it. Where the engine
+disagrees, its trace tells which ops behave differently, and these are kept; otherwise the engine's
+margin over the emulator's tells how much room the emulator must leave. A few builds are all that
+is spent: what is left of them proves or shrinks the answer on the engine itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from topsideas.calibration.agreement import alike, differing_ops
+from topsideas.calibration.auto import AutoSearch
+from topsideas.calibration.disguise import Disguised
+from topsideas.calibration.habits import Habit, best_habit, habits, unlikeness
+from topsideas.calibration.journal import Journal
+from topsideas.calibration.judge import Judge
+from topsideas.calibration.proposal import Proposal, Round, ratio
+from topsideas.calibration.result import SearchResult
+from topsideas.calibration.settings import Settings
+from topsideas.engines.base import Arrays, Engine, Kernels, Once, Readback, Runnable
+from topsideas.errors import BaselineError, EngineError
+from topsideas.graph.loading import Model
+from topsideas.plan import PrecisionPlan
+from topsideas.search.oracle import Budget, BudgetSpent, Items
+from topsideas.stats.criteria import Tolerance
+from topsideas.verdict import Verdict
+
+# Plans that are minimal on the emulator owe part of their margin to its own roundings, which an
+# engine does not repeat: so much room is left where the two are unlike.
+_SELECTED = 0.1
+# Less than this is the noise of fp32 kernels: nothing is left for another habit to explain.
+_SAME = 0.02
+# Samples whose outputs tell an engine's habits: the hardest, and another.
+_COMPARED = 2
+# A plan that fails is followed by one with this much more room at least, and more each time.
+_TIGHTER = (1.15, 1.3, 1.6)
+# Beyond this the engine computes something else, not the same with other roundings.
+_GROSS = 4.0
+# An answer that uses less of the bound than this may have a smaller one beside it.
+_SLACK = 0.93
+# What room is aimed at when an answer is made smaller.
+_AIM = 0.97
+# Where margins tell nothing, a plan grows by this part of it, and by twice that the next time.
+_GROW = 4
+
+
+@dataclass
+class ProposedSearch(AutoSearch):
+    """A search on one engine with the plans of another.
+
+    Args:
+        model: The model.
+        proposers: Opens the engine that is searched, the emulator, with a habit.
+        proposer_journal: Remembers what it said.
+        same_numbers: Whether op ids are those of the model's nodes on both engines.
+    """
+
+    model: Model = field(kw_only=True)
+    proposers: Callable[[Habit], Engine] = field(kw_only=True)
+    proposer_journal: Journal = field(kw_only=True)
+    same_numbers: bool = field(kw_only=True, default=True)
+
+    def __post_init__(self) -> None:
+        self._asked = self.settings
+        # Evaluations are the emulator's; the engine's builds have a bound of their own.
+        self.settings = replace(self._asked, budget=Budget(None, self._asked.budget.seconds))
+        super().__post_init__()
+        self._rounds: list[Round] = []
+        self._marked: dict[int, str] = {}
+        self._habits = {habit.name: habit for habit in habits()}
+        self._plain = self._habit = next(iter(self._habits))
+        self._opened: dict[str, Engine] = {}
+        self._unlike: dict[str, list[float]] = {}
+        self._disguised = Disguised(self._emulator(self._plain))
+        self._emulated: dict[Items, Verdict] = {}
+        self._evaluations = 0
+        self._examined: set[Items] = set()
+        self._last: SearchResult | None = None
+
+    def run(self) -> SearchResult:
+        """Search; see :meth:`AutoSearch.run`."""
+        found = super().run()
+        last = self._last
+        proposal = Proposal(
+            proposer=self._disguised.identity(),
+            habit=self._habit,
+            unlike=self._closeness(self._habit),
+            all_low=self._emulated_verdict(self.must),
+            rounds=tuple(self._rounds),
+            marked=dict(self._marked),
+            evaluations=self._evaluations,
+            minimal=last is not None and last.one_minimal and last.plan.kept == found.plan.kept,
+        )
+        return replace(
+            found,
+            proposal=proposal,
+            evaluations=found.evaluations + self._evaluations,
+            overflowing=last.overflowing if last is not None else frozenset(),
+            felt=last.felt if last is not None else {},
+        )
+
+    def search(self) -> Items:
+        """See :meth:`AutoSearch.search`."""
+        self.check_controls()
+        self._adapt(self.must)
+        best = self._first_passing()
+        return self._proved(best) if self._affordable(best) else self._smaller(best)
+
+    @property
+    def _left(self) -> int:
+        return self._asked.max_builds - len(self._rounds)
+
+    # --- until a plan passes -------------------------------------------------------------------
+
+    def _first_passing(self) -> Items:
+        """The first plan that passes on the engine. Raises BudgetSpent."""
+        low = self.oracle.known(self.must)
+        apart = ratio(low.margin if low else None, self._emulated_verdict(self.must).margin)
+        room = self._selected() * min(max(apart or 1.0, 0.5), _GROSS)
+        why, failures = "emulated", 0
+        while True:
+            bound = self.settings.bound / room
+            found = self._build(why, bound, self._searched(bound))
+            if found.verdict.passed:
+                return found.kept
+            if found.kept in self._examined:  # the same plan again: nothing new can be learned
+                return self._grown(found.kept)
+            self._examined.add(found.kept)
+            if self._adapt(found.kept):
+                why, room = "adapted", self._selected()
+                continue
+            if self._mark(found):
+                why = "marked"
+                continue
+            needed = ratio(found.verdict.margin, self._emulated_verdict(found.kept).margin)
+            if needed is None or needed > _GROSS:  # nothing to measure room by
+                return self._grown(found.kept)
+            why = "tighter"
+            room = max(room * _TIGHTER[min(failures, 2)], needed * self._selected())
+            failures += 1
+
+    def _grown(self, kept: Items) -> Items:
+        """A plan that passes, by keeping more and more of what is felt most on the emulator."""
+        felt = self._last.felt if self._last is not None else {}
+        waiting = sorted(self.candidates - kept, key=lambda op: (-felt.get(op, 0.0), op))
+        more = max(1, len(kept) // _GROW)
+        while waiting:
+            if self._left == 1 and not felt:
+                more = max(more, len(waiting) // 2)
+            kept, waiting = kept | set(waiting[:more]), waiting[more:]
+            found = self._build("grown", None, kept)
+            if found.verdict.passed:
+                return kept
+            more *= 2
+        return self.candidates
+
+    # --- once one passes -----------------------------------------------------------------------
+
+    def _affordable(self, best: Items) -> bool:
+        """Whether each op of the answer can be asked about on the engine itself."""
+        movable = best - self.must
+        unknown = [op for op in movable if self.oracle.known(best - {op}) is None]
+        return len(unknown) <= self._left
+
+    def _proved(self, best: Items) -> Items:
+        """The answer without what the engine does not need: 1-minimal there, builds permitting."""
+        for op in sorted(best - self.must, key=lambda i: (self._missed_by(i), -i)):
+            without = best - {op}
+            if self.oracle.known(without) is None and self._left <= 0:
+                break
+            known = self.oracle.known(without)
+            passed = known.passed if known else self._build("proof", None, without).verdict.passed
+            if passed:
+                return self._proved(without)
+        return best
+
+    def _missed_by(self, op: int) -> float:
+        """The emulator's margin without an op; infinite where its search did not ask."""
+        witness = self._last.witnesses.get(op) if self._last is not None else None
+        return math.inf if witness is None or witness.margin is None else witness.margin
+
+    def _smaller(self, best: Items) -> Items:
+        """Smaller answers, as long as the last one that passed had room to spare."""
+        while self._left > 0:
+            last = next((r for r in reversed(self._rounds) if r.kept == best), None)
+            if last is None:
+                break
+            margin, emulated = last.verdict.margin, last.emulated.margin
+            if margin is None or not emulated or margin > _SLACK * self.settings.bound:
+                break
+            bound = emulated * _AIM * self.settings.bound / max(margin, 1e-6)
+            failed = [r.bound for r in self._rounds if r.bound and not r.verdict.passed]
+            if failed and bound >= min(failed):
+                bound = math.sqrt(min(failed) * emulated)
+            kept = self._searched(bound)
+            if len(kept) >= len(best) or self.oracle.known(kept) is not None:
+                break
+            if self._build("smaller", bound, kept).verdict.passed:
+                best = kept
+        last = next((r for r in self._rounds if r.kept == best), None)
+        roomy = last is not None and (last.verdict.margin or 0.0) < _SLACK * self.settings.bound
+        return self._proved(best) if roomy or self._affordable(best) else best
+
+    # --- building and emulating ----------------------------------------------------------------
+
+    def _build(self, why: str, bound: float | None, kept: Items) -> Round:
+        """Ask the engine about a plan. Raises BudgetSpent."""
+        known = self.oracle.known(kept)
+        if known is None and self._left <= 0:
+            raise BudgetSpent(f"{self._asked.max_builds} builds used")
+        self.oracle.phase = f"build {len(self._rounds) + 1}: {why}"
+        verdict = known or self.oracle.ask(kept)
+        found = Round(why, bound, kept, self._emulated_verdict(kept), verdict)
+        if known is None:
+            self._rounds.append(found)
+        return found
+
+    def judged(self, kept: Items) -> Verdict:
+        """All samples, since the worst margin is what the emulator's is compared with."""
+        return super().judged(kept) if kept == self.candidates else self.full_verdict(kept)
+
+    def _emulated_verdict(self, kept: Items) -> Verdict:
+        """The emulator's verdict by the engine's rule, over all samples."""
+        if kept not in self._emulated:
+            judge = Judge(self._disguised, self.references, self.settings)
+            self._emulated[kept] = judge.full_margin(kept)
+        return self._emulated[kept]
+
+    def _searched(self, bound: float) -> Items:
+        """The emulator's answer by a bound. Raises BudgetSpent, KeyboardInterrupt."""
+        settings = self._proposing(bound)
+        habit = {} if self._habit == self._plain else {"habit": self._habit_key()}
+        journal = self.proposer_journal.of(
+            {**habit, **self._disguised.to_json()}, settings.judging()
+        )
+        self.progress.phase(f"searching on the emulator, margin {bound:.3g}")
+        search = AutoSearch(
+            self._disguised,
+            self.candidates,
+            self.precision,
+            self.references,
+            None,
+            settings,
+            journal,
+            self.progress,
+            self.prices,
+        )
+        try:
+            found = search.run()
+        except BaselineError:
+            if self._disguised.to_json():  # what was read back cannot be all of the truth
+                self._disguised.forget()
+                self._emulated.clear()
+                return self._searched(bound)
+            return self.candidates  # so little room that fp32 itself has none
+        self._last = found
+        self._evaluations += found.evaluations
+        if found.stopped == "interrupted":
+            raise KeyboardInterrupt
+        if found.stopped and not found.after.passed:
+            raise BudgetSpent(found.stopped.removeprefix("budget: "))
+        return (found.plan.kept & self.candidates) | self.must
+
+    def _habit_key(self) -> Any:
+        """What the habit does to this model."""
+        ops = self._habits[self._habit].applied(self.model).ops
+        slots = [[op.id, sorted(op.slots.inputs), sorted(op.slots.outputs)] for op in ops]
+        return [dict(self._habits[self._habit].options), slots]
+
+    def _proposing(self, bound: float) -> Settings:
+        """Settings for the emulator. Room above the tolerance widens the tolerance itself."""
+        must = self._asked.must_keep | self._marked.keys()
+        left = self._asked.budget
+        seconds = None if left.seconds is None else max(left.seconds - self.oracle.seconds, 1e-3)
+        evaluations = None
+        if left.evaluations is not None:
+            evaluations = max(left.evaluations - self._evaluations, 0)
+        changed = replace(
+            self._asked,
+            must_keep=frozenset(must),
+            pareto=False,
+            budget=Budget(evaluations, seconds),
+        )
+        if self._asked.validator is not None:
+            return changed
+        rule = self._asked.criterion
+        if bound > 1 and isinstance(rule, Tolerance):
+            wider = replace(rule, rtol=rule.rtol * bound, atol=rule.atol * bound)
+            return replace(changed, criterion=wider, bound=1.0)
+        return replace(changed, bound=min(bound, 1.0))
+
+    # --- habits ---------------------------------------------------------------------------------
+
+    def _emulator(self, name: str) -> Engine:
+        if name not in self._opened:
+            self._opened[name] = self.proposers(self._habits[name])
+        return self._opened[name]
+
+    def _selected(self) -> float:
+        """Room for the emulator's luck: none where it repeats the engine's roundings."""
+        return 1.0 + _SELECTED * min(1.0, self._closeness(self._habit))
+
+    def _closeness(self, name: str) -> float:
+        scores = self._unlike.get(name, [])
+        weights = [2.0**at for at in range(len(scores))]  # the last plan is nearest the answer
+        both = zip(weights, scores, strict=True)
+        return sum(w * s for w, s in both) / sum(weights) if scores else 1.0
+
+    def _adapt(self, kept: Items) -> bool:
+        """Take the habit that explains what the engine gave for a plan; says whether it is new."""
+        self.progress.phase("comparing the engine's outputs with emulated ones")
+        before = self._habit
+        try:
+            self._read_kernels(kept)
+            self._score(kept)
+        except EngineError:  # a plan that the engine cannot run tells nothing
+            return False
+        means = {name: self._closeness(name) for name in self._habits if self._unlike.get(name)}
+        self._habit = best_habit(means, self._plain)
+        if self._habit != before:
+            self._disguised = Disguised(self._emulator(self._habit))
+            self._emulated.clear()
+        return self._habit != before
+
+    def _read_kernels(self, kept: Items) -> None:
+        """Once: what the engine runs in one kernel is a habit to try."""
+        executable = self.engine.compile(PrecisionPlan(kept))
+        if len(self._unlike) or not self.same_numbers or not isinstance(executable, Kernels):
+            return
+        groups = executable.kernels(self.references.inputs(self.references.ids[0]))
+        self._habits = {habit.name: habit for habit in habits(groups or ())}
+
+    def _score(self, kept: Items) -> None:
+        executable = self.engine.compile(PrecisionPlan(kept))
+        samples = sorted(self.references.ids, key=lambda i: i != self.judge.hardest)[:_COMPARED]
+        real = {i: executable.run(self.references.inputs(i)) for i in samples}
+        for name in self._habits if self.same_numbers else [self._plain]:
+            if self._unlike.get(self._plain, [1.0])[-1] < _SAME and name not in self._unlike:
+                continue  # the definition explains it all
+            try:
+                emulated = self._emulator(name).compile(PrecisionPlan(kept))
+                runner = emulated.once() if isinstance(emulated, Once) else emulated
+                found = [self._unlike_on(i, runner, real[i]) for i in samples]
+            except EngineError:  # a habit that this model's opset cannot express
+                continue
+            self._unlike.setdefault(name, []).append(sum(found) / len(found))
+
+    def _unlike_on(self, sample: int, runner: Runnable, real: Arrays) -> float:
+        emulated = runner.run(self.references.inputs(sample))
+        return unlikeness(real, emulated, self.references.golden(sample))
+
+    # --- what differs --------------------------------------------------------------------------
+
+    def _mark(self, found: Round) -> bool:
+        """Find out which ops behave differently after a plan failed; says whether any new do."""
+        before = len(self._marked), self._disguised.to_json()
+        sample = found.verdict.sample
+        feeds = self.references.inputs(self.references.ids[0] if sample is None else sample)
+        plan = PrecisionPlan(found.kept)
+        try:
+            self._read_back(plan, feeds)
+            if self._engine_differs(found):
+                self._compare_traces(plan, feeds)
+        except EngineError:  # an engine that cannot even show what it did: room is left instead
+            return False
+        return before != (len(self._marked), self._disguised.to_json())
+
+    def _engine_differs(self, found: Round) -> bool:
+        """Whether other roundings do not explain the engine's margin."""
+        apart = found.ratio
+        traced = self.engine.capabilities().traces and self.same_numbers
+        return traced and (apart is None or apart > _GROSS)
+
+    def _read_back(self, plan: PrecisionPlan, feeds: Arrays) -> None:
+        """Ops that the engine ran in another precision are emulated in that from now on."""
+        executable = self.engine.compile(plan)
+        if not self.engine.capabilities().readable or not isinstance(executable, Readback):
+            return
+        differing = frozenset(executable.differing(feeds)) & self.candidates
+        self._disguised.learn(low=differing & plan.kept, fp32=differing - plan.kept)
+        self._emulated.clear()
+
+    def _compare_traces(self, plan: PrecisionPlan, feeds: Arrays) -> None:
+        found = differing_ops(
+            self.model, self._disguised, self.engine, plan, feeds, self.precision
+        )
+        self._marked |= found | alike(self.model, plan, found)

@@ -1,0 +1,86 @@
+"""``topsideas gcu probe``: writes down what the installed TopsInference offers."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich_argparse import RawDescriptionRichHelpFormatter
+
+_DESCRIPTION = """\
+Imports the vendor's TopsInference module in a process of its own, builds a tiny
+model with it, and writes down its version, names, argument styles and what a
+build leaves behind. What public documents do not say, an SDK profile must; this
+file tells which of its fields can be filled.
+"""
+_SECONDS = 900.0
+
+
+def register(commands: Any) -> None:
+    """Add the command to a target's commands."""
+    parser = commands.add_parser(
+        "probe",
+        help="write down what the installed TopsInference offers",
+        description=_DESCRIPTION,
+        formatter_class=RawDescriptionRichHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(module=__name__)
+    parser.add_argument("--output_json", required=True, metavar="PATH", help="write it here")
+    parser.add_argument("--sdk_profile", metavar="PATH", help="an SDK profile to start from")
+    parser.add_argument("--device", type=int, default=0, metavar="ID", help="card id (default: 0)")
+    parser.add_argument(
+        "--cluster",
+        type=int,
+        nargs="*",
+        default=[-1],
+        metavar="ID",
+        help="cluster ids (default: -1, all)",
+    )
+
+
+def run(args: argparse.Namespace, words: Sequence[str]) -> int:
+    """Write the file and print its short form; 3 if the SDK is not here.
+
+    Args:
+        args: Parsed arguments.
+        words: The command line as typed.
+
+    Raises:
+        UsageError: The file cannot be written.
+        EngineError: The SDK cannot be imported, or crashes when it is.
+    """
+    from topsideas.errors import EngineError
+    from topsideas.report.console import standard_output
+    from topsideas.report.document import check_target, write_json
+
+    check_target(args.output_json)
+    asked = {"sdk_profile": args.sdk_profile, "device": args.device, "cluster": args.cluster}
+    command = [sys.executable, "-m", "topsideas.engines.topsinference.offers", json.dumps(asked)]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_SECONDS
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"TopsInference gave no answer within {_SECONDS:g} s") from error
+    end = " | ".join(done.stderr.strip().splitlines()[-5:])
+    try:
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError) as error:
+        raise EngineError(
+            f"the probe ended with {done.returncode}; its log ends: {end}"
+        ) from error
+    if "error" in found:
+        raise EngineError(found["error"])
+    write_json(found, Path(args.output_json))
+    console = standard_output()
+    console.print(f"TopsInference {found['version']}")
+    for step, result in found["steps"].items():
+        console.print(f"  {step}: {result}", markup=False)
+    console.print(f"written: {args.output_json}", markup=False)
+    return 0

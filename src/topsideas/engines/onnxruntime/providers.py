@@ -1,0 +1,129 @@
+"""Which execution provider is asked for, with which options, and what it is evidence of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnxruntime as ort
+
+from topsideas.engines.options import EngineOptions
+from topsideas.errors import EngineError
+from topsideas.precision import Accumulation, Overflow, Subnormals
+
+NAME = "onnxruntime"
+CPU = "CPUExecutionProvider"
+
+# Providers whose device is chosen by this option.
+_DEVICE_OPTION = {
+    "CUDAExecutionProvider": "device_id",
+    "TensorrtExecutionProvider": "device_id",
+    "NvTensorRTRTXExecutionProvider": "device_id",
+    "ROCMExecutionProvider": "device_id",
+    "MIGraphXExecutionProvider": "device_id",
+    "DmlExecutionProvider": "device_id",
+    "CANNExecutionProvider": "device_id",
+}
+# A provider that hands what it cannot run to another one before the CPU.
+_BESIDE = {"TensorrtExecutionProvider": "CUDAExecutionProvider"}
+# Providers that reach no device by themselves.
+_NO_DEVICE = {CPU, "AzureExecutionProvider"}
+_OWN = {"provider", "provider_options", "session_options", "resource_mode"}
+
+CPU_REASON = (
+    "onnxruntime's CPU provider computes fp16 models in fp32 and rounds only in between, so that "
+    "300*300/300 gives 300 and not infinity: that is no evidence. Remedy: name a device's "
+    'provider in --compile_options \'{"provider": "CUDAExecutionProvider"}\', or take --engine '
+    "emulator"
+)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One provider.
+
+    Attributes:
+        name: Its name, like ``CUDAExecutionProvider``.
+        options: What it is given.
+        session: Entries of the session's configuration.
+    """
+
+    name: str
+    options: Mapping[str, str]
+    session: Mapping[str, str]
+
+    @property
+    def refusal(self) -> str:
+        """Why low ops are no evidence on it; empty where they are."""
+        return CPU_REASON if self.name == CPU else ""
+
+    def listed(self) -> list[tuple[str, dict[str, str]]]:
+        """What a session is given: the provider, then those that take what it cannot run."""
+        beside = _BESIDE.get(self.name)
+        found = [(self.name, dict(self.options))]
+        if beside is not None and beside in ort.get_available_providers():
+            device = {k: v for k, v in self.options.items() if k == "device_id"}
+            found.append((beside, device))
+        return found if self.name == CPU else [*found, (CPU, {})]
+
+    def to_json(self) -> dict[str, str]:
+        """For identities: everything that changes results."""
+        return {
+            "provider_options": json.dumps(dict(self.options), sort_keys=True),
+            "session_options": json.dumps(dict(self.session), sort_keys=True),
+        }
+
+
+def chosen_provider(options: EngineOptions) -> Chosen:
+    """The provider that the compile options name, or the first one that reaches a device.
+
+    Raises:
+        EngineError: It is not in this build of onnxruntime, or an option is unknown.
+    """
+    merged = options.merged()
+    unknown = sorted(merged.keys() - _OWN)
+    if unknown:
+        raise EngineError(
+            f"compile option {unknown[0]!r} is unknown to the engine onnxruntime; expected "
+            "provider, provider_options or session_options"
+        )
+    available = ort.get_available_providers()
+    devices = [name for name in available if name not in _NO_DEVICE]
+    name = merged.get("provider", devices[0] if devices else CPU)
+    if name not in available:
+        raise EngineError(
+            f"onnxruntime {ort.__version__} has no provider {name!r}; this build has "
+            f"{', '.join(available)}. Remedy: install the build of onnxruntime that has it"
+        )
+    own = _texts(merged, "provider_options")
+    if name in _DEVICE_OPTION:
+        own = {_DEVICE_OPTION[name]: str(options.device)} | own
+    return Chosen(name, own, _texts(merged, "session_options"))
+
+
+def _texts(merged: Mapping[str, Any], key: str) -> dict[str, str]:
+    value = merged.get(key, {})
+    if not isinstance(value, Mapping):
+        raise EngineError(f"compile option {key!r} is {value!r}; expected an object")
+    return {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in value.items()}
+
+
+def check_numerics(options: EngineOptions) -> None:
+    """Refuse what only an emulation can choose.
+
+    Raises:
+        EngineError: Overflow, subnormals or accumulation differ from IEEE fp16 with defaults.
+    """
+    numerics = options.numerics
+    if numerics.overflow is Overflow.SATURATE:
+        raise EngineError(
+            "a provider's kernels decide what becomes of a value that does not fit; --overflow "
+            "saturate can only be emulated. Remedy: --overflow inf"
+        )
+    if (numerics.subnormals, numerics.accumulation) != (Subnormals.KEEP, Accumulation.FP32):
+        raise EngineError(
+            "a provider decides about subnormals and accumulation itself; only the emulator "
+            "can be told"
+        )

@@ -1,0 +1,1 @@
+"""Enflame's GCU, through the vendor's ``TopsInference`` module."""

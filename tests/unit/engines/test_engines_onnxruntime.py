@@ -1,0 +1,163 @@
+"""ONNX Runtime's providers: the CPU's is refused as evidence, and everything else works on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from topsideas.engines.emulator.engine import EmulatorEngine
+from topsideas.engines.onnxruntime.engine import OnnxRuntimeEngine, open_onnxruntime, probe
+from topsideas.engines.onnxruntime.placement import placed_nodes
+from topsideas.engines.onnxruntime.providers import CPU, Chosen, chosen_provider
+from topsideas.engines.options import EngineOptions
+from topsideas.engines.typed import TypedModel
+from topsideas.errors import EngineError
+from topsideas.graph.loading import Model, load_model
+from topsideas.plan import PrecisionPlan
+from topsideas.precision import Numerics, Overflow
+from topsideas.stats.criteria import Tolerance, margin
+from topsideas.testing.planted import parse, planted_models, ramp
+
+TEXT = """g (float[N,4] x) => (float[N,4] y) <float c = {2}> {
+    [first] a = Relu (x)
+    [second] b = Exp (a)
+    [third] y = Mul (b, c)
+}"""
+FEEDS = {"x": ramp(-1, 2, 3, 4)}
+EVERY = PrecisionPlan.of([0, 1, 2])
+ON_CPU = {"provider": CPU}
+
+
+def _engine(model: Model | None = None) -> OnnxRuntimeEngine:
+    chosen = chosen_provider(EngineOptions(compile_options=ON_CPU))
+    return OnnxRuntimeEngine(model or load_model(parse(TEXT)), Numerics(), chosen)
+
+
+def test_fp16_on_the_cpu_provider_is_refused_with_the_reason() -> None:
+    model = load_model(parse(TEXT))
+    reason = "computes fp16 models in fp32.*300 and not infinity.*no evidence"
+    with pytest.raises(EngineError, match=reason):
+        open_onnxruntime(model, EngineOptions(compile_options=ON_CPU))
+    with pytest.raises(EngineError, match=reason):
+        _engine(model).compile(PrecisionPlan.of([0]))
+    refusal = probe(EngineOptions(compile_options=ON_CPU)).refusal("fp16")
+    assert "no evidence" in refusal
+
+
+def test_the_reason_is_true_of_the_installed_version() -> None:
+    """If this fails, the provider has learned fp16, and the refusal must be looked at again."""
+    model = parse("""g (float[1] x) => (float[1] y) <float c = {300}> {
+        h = Cast <to = 10> (x)
+        k = Cast <to = 10> (c)
+        a = Mul (h, k)
+        b = Div (a, k)
+        y = Cast <to = 1> (b)
+    }""")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=[CPU])
+    assert session.run(None, {"x": np.array([300], np.float32)})[0] == [300]
+
+
+@pytest.mark.parametrize("planted", planted_models(), ids=lambda p: p.name)
+def test_fp32_equals_other_fp32_kernels(planted: Any) -> None:
+    model = load_model(planted.model)
+    every = PrecisionPlan(model.candidates)
+    executable = _engine(model).compile(every)
+    reference = EmulatorEngine(model, planted.numerics).compile(every)
+    for feeds in planted.samples:
+        for name, array in reference.run(feeds).items():
+            assert margin(executable.run(feeds)[name], array, Tolerance(1e-5, 1e-6)) <= 1
+
+
+def test_a_trace_shows_every_op() -> None:
+    executable = _engine().compile(EVERY)
+    trace = executable.trace(FEEDS)
+    assert [record.id for record in trace] == [0, 1, 2]
+    np.testing.assert_allclose(trace.outputs["y"], executable.run(FEEDS)["y"], rtol=1e-6)
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    engine = _engine()
+    executable = engine.compile(EVERY)
+    executable.save(tmp_path / "saved.onnx")
+    found = engine.load(tmp_path / "saved.onnx").run(FEEDS)["y"]
+    np.testing.assert_array_equal(found, executable.run(FEEDS)["y"])
+    executable.dump(tmp_path / "listing")
+    assert "1 Exp fp32" in (tmp_path / "listing").read_text()
+
+
+def test_the_profile_tells_what_ran_where() -> None:
+    placed = _engine().compile(EVERY).placed(FEEDS)
+    assert {node.provider for node in placed} == {CPU}
+    assert {op for node in placed for op in node.ops} == {0, 1, 2}
+
+
+def test_a_low_op_left_to_the_cpu_is_seen_in_a_profile(tmp_path: Path) -> None:
+    """What a CUDA build writes, as text: one kernel on the device, one fallen back."""
+    events = [
+        {"cat": "Session", "name": "model_run"},
+        _event("topsideas_op_0", "Conv", "CUDAExecutionProvider"),
+        _event("topsideas_op_1", "Einsum", CPU),
+        _event("topsideas_op_1", "Einsum", CPU),
+    ]
+    typed = TypedModel(None, tmp_path, frozenset({0, 1}), {}, {}, ())  # type: ignore[arg-type]
+    placed = placed_nodes(events, typed)
+    assert [(p.kind, p.provider, p.ops) for p in placed] == [
+        ("Conv", "CUDAExecutionProvider", (0,)),
+        ("Einsum", CPU, (1,)),
+    ]
+
+
+def _event(name: str, kind: str, provider: str) -> dict[str, Any]:
+    args = {"op_name": kind, "provider": provider}
+    return {"cat": "Node", "name": f"{name}_kernel_time", "args": args}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"provider": "NoSuchProvider"}, "has no provider 'NoSuchProvider'; this build has"),
+        ({"speed": 1}, "compile option 'speed' is unknown"),
+        ({"provider": CPU, "provider_options": 7}, "'provider_options' is 7; expected an object"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(EngineError, match=text):
+        chosen_provider(EngineOptions(compile_options=options))
+
+
+def test_the_device_is_handed_to_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = ["TensorrtExecutionProvider", "CUDAExecutionProvider", CPU]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
+    options = {"provider_options": {"trt_fp16_enable": True}, "session_options": {"a.b": "1"}}
+    chosen = chosen_provider(EngineOptions(compile_options=options, device=3))
+    assert chosen.listed() == [
+        ("TensorrtExecutionProvider", {"device_id": "3", "trt_fp16_enable": "true"}),
+        ("CUDAExecutionProvider", {"device_id": "3"}),
+        (CPU, {}),
+    ]
+    assert chosen.refusal == ""
+
+
+def test_a_provider_that_does_not_start_is_no_silent_fallback() -> None:
+    """ONNX Runtime itself would go on with the CPU."""
+    engine = OnnxRuntimeEngine(
+        load_model(parse(TEXT)), Numerics(), Chosen("CUDAExecutionProvider", {}, {})
+    )
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this build has the provider; the conformance suite examines it")
+    with pytest.raises(EngineError, match="CUDAExecutionProvider"):
+        engine.compile(EVERY).run(FEEDS)
+
+
+def test_saturation_is_refused() -> None:
+    options = EngineOptions(numerics=Numerics(overflow=Overflow.SATURATE), compile_options=ON_CPU)
+    with pytest.raises(EngineError, match="saturate can only be emulated"):
+        open_onnxruntime(load_model(parse(TEXT)), options)
+
+
+def test_latency_is_measured() -> None:
+    assert _engine().compile(EVERY).latency(FEEDS, 3) > 0
