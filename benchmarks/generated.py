@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper
 
 _OPSET = 17
-_CHANNELS, _SIDE = 16, 32
+_CHANNELS = 16
 # Blocks in which values leave the range of fp16 for one op, and blocks that lose their digits.
 _OVERFLOWING, _CANCELLING = 3, 1
 _WIDTH, _ROWS = 4096, 16
@@ -50,7 +50,7 @@ class _Graph:
         return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
-def deep(folder: Path, ops: int, samples: int = 2) -> list[str]:
+def deep(folder: Path, ops: int, side: int = 32, samples: int = 2) -> list[str]:
     """Write a model of about ``ops`` ops: a chain of blocks with branches, each with a head.
 
     Blocks damp what comes in, as trained networks do, so that rounding does not add up over
@@ -61,7 +61,7 @@ def deep(folder: Path, ops: int, samples: int = 2) -> list[str]:
     """
     rng = np.random.default_rng(0)
     graph, value, heads = _Graph(), "x", list[str]()
-    flat, image = graph.constant([1, _CHANNELS, -1]), graph.constant([1, _CHANNELS, _SIDE, _SIDE])
+    flat, image = graph.constant([1, _CHANNELS, -1]), graph.constant([1, _CHANNELS, side, side])
     count, planted = ops // 14, _OVERFLOWING + _CANCELLING
     special = {(2 * i + 1) * count // (2 * planted): i for i in range(planted)}
     for block in range(count):
@@ -76,7 +76,7 @@ def deep(folder: Path, ops: int, samples: int = 2) -> list[str]:
         value = graph.add("Add", damped, back)
         heads.append(graph.add("GlobalMaxPool", value))
     output = graph.add("Concat", *heads, axis=1)
-    shape = [1, _CHANNELS, _SIDE, _SIDE]
+    shape = [1, _CHANNELS, side, side]
     onnx.save(graph.model(shape, output, 4), folder / "model.onnx")
     _samples(folder, rng, shape, samples)
     return graph.planted

@@ -19,12 +19,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnxruntime as ort
 
 from benchmarks import generated
 from benchmarks.environments import ROOT
+
+if TYPE_CHECKING:
+    from topsideas.calibration.auto import SearchResult
+    from topsideas.calibration.progress import Progress
 
 _WORK = ROOT / "benchmarks" / ".work"
 _RUNS = {"auto": [], "CALC": ["--manual", "--mode", "CALC"], "RAW": ["--manual", "--mode", "RAW"]}
@@ -98,13 +102,28 @@ def watched() -> Clock:
 def measure(words: list[str]) -> Row:
     """Run a command line in this process; what it took, in seconds and bytes."""
     clock = watched()
+    from topsideas.calibration.problem import Problem
     from topsideas.cli import main as topsideas
 
+    row: Row = {}
+    search = Problem.search
+
+    def timed(self: Problem, progress: Progress) -> SearchResult:
+        spent, inside = time.process_time(), clock.processor
+        try:
+            return search(self, progress)
+        finally:
+            row["search_processor_seconds"] = time.process_time() - spent
+            row["search_processor_seconds_outside"] = (
+                row["search_processor_seconds"] - clock.processor + inside
+            )
+
+    Problem.search = timed  # type: ignore[method-assign]
     started, spent = time.perf_counter(), time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):
         code = topsideas(words)
     wall, processor = time.perf_counter() - started, time.process_time() - spent
-    return {
+    return row | {
         "exit_code": code,
         "seconds": wall,
         "seconds_outside": wall - clock.running,
@@ -127,6 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--ops", type=int, nargs="*", default=[1000, 3000, 10000], metavar="N")
+    parser.add_argument("--side", type=int, default=32, help="of images; default: %(default)s")
     parser.add_argument("--weights", type=float, nargs="*", default=[4.0], metavar="GB")
     parser.add_argument("--runs", nargs="+", choices=_RUNS, default=list(_RUNS))
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
@@ -150,8 +170,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _rows(args: argparse.Namespace) -> Iterator[Row]:
     for ops in args.ops:
         with tempfile.TemporaryDirectory() as folder:
-            planted = generated.deep(Path(folder), ops)
-            yield from _measured(f"{ops} ops", Path(folder), planted, args)
+            planted = generated.deep(Path(folder), ops, args.side)
+            yield from _measured(f"{ops} ops {args.side}²", Path(folder), planted, args)
     for size in args.weights:
         with tempfile.TemporaryDirectory() as folder:
             planted = generated.heavy(Path(folder), int(size * 1e9))
@@ -191,7 +211,7 @@ def _found(report: Row, planted: list[str]) -> Row:
 
 _HEAD = (
     f"{'model':20}{'run':6}{'seconds':>9}{'outside':>9}{'cpu s':>9}{'outside':>9}{'opening':>9}"
-    f"{'sessions':>9}{'runs':>8}{'peak MB':>9}  answer"
+    f"{'search s':>9}{'outside':>9}{'runs':>8}{'peak MB':>9}  answer"
 )
 
 
@@ -199,11 +219,12 @@ def _line(row: Row) -> str:
     start = f"{row['model']:20}{row['run']:6}"
     if "error" in row:
         return start + row["error"]
-    cpu = row["processor_seconds"]
+    cpu, search = row["processor_seconds"], row.get("search_processor_seconds", 0.0)
+    outside = row.get("search_processor_seconds_outside", 0.0) / (search or 1.0)
     return (
         f"{start}{row['seconds']:9.1f}{row['seconds_outside'] / row['seconds']:9.1%}{cpu:9.1f}"
         f"{row['processor_seconds_outside'] / cpu:9.1%}"
-        f"{row['processor_seconds_opening'] / cpu:9.1%}{row['sessions']:9}{row['runs']:8}"
+        f"{row['processor_seconds_opening'] / cpu:9.1%}{search:9.1f}{outside:9.1%}{row['runs']:8}"
         f"{row['peak_bytes'] / 1e6:9.0f}  {row['kept']} kept, {row['evaluations']} evaluations"
     )
 

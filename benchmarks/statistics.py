@@ -84,14 +84,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=7, help="default: %(default)s")
     parser.add_argument("--overflow", choices=[o.value for o in Overflow], default="saturate")
+    words = (
+        "count processor time, where others use the machine; with one thread: waiting ones spin"
+    )
+    parser.add_argument("--processor", action="store_true", help=words)
     output = ROOT / "benchmarks" / ".work" / "statistics.json"
     parser.add_argument("--output", type=Path, default=output, help="default: %(default)s")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     problems = find_problems(args.folder, output.with_name("generated"))
     chosen = [p for p in problems if not args.models or p.name in args.models]
+    clock = time.process_time if args.processor else time.perf_counter
     if args.child:
-        print(json.dumps(measure(chosen[0], args.threads, args.rounds, args.overflow)))
+        print(json.dumps(measure(chosen[0], args.threads, args.rounds, args.overflow, clock)))
         return
     print(_HEAD)
     rows = []
@@ -104,6 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _in_child(problem: Problem, args: argparse.Namespace) -> Row:
     options = ["--folder", args.folder, "--threads", args.threads, "--rounds", args.rounds]
+    options += ["--processor"] * args.processor
     words = [*options, "--overflow", args.overflow, "--child", problem.name]
     command = [sys.executable, "-m", "benchmarks.statistics", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -113,7 +119,9 @@ def _in_child(problem: Problem, args: argparse.Namespace) -> Row:
     return row
 
 
-def measure(problem: Problem, threads: int, rounds: int, overflow: str) -> Row:
+def measure(
+    problem: Problem, threads: int, rounds: int, overflow: str, clock: Callable[[], float]
+) -> Row:
     """One model; times are seconds per sample, ratios are to plain passes."""
     samples = _samples(problem.samples)
     runs: dict[str, Callable[[], None]] = {}
@@ -121,11 +129,12 @@ def measure(problem: Problem, threads: int, rounds: int, overflow: str) -> Row:
         runs[name] = _plain(problem.model, samples, threads, level)
         runs[name]()
     runs |= {mode: _statistics(problem.model, samples, mode, threads, overflow) for mode in _MODES}
-    cold = {mode: _timed(runs[mode]) / len(samples) for mode in _MODES}
+    cold = {mode: _timed(runs[mode], clock) / len(samples) for mode in _MODES}
     for mode in _MODES:  # large pieces are split by what the first run showed
         runs[mode]()
     times = [
-        {name: _timed(run) / len(samples) for name, run in runs.items()} for _ in range(rounds)
+        {name: _timed(run, clock) / len(samples) for name, run in runs.items()}
+        for _ in range(rounds)
     ]
     return {
         "model": problem.name,
@@ -189,10 +198,10 @@ def _statistics(
     return lambda: (run.run(PrecisionPlan.of([])), None)[1]
 
 
-def _timed(run: Callable[[], None]) -> float:
-    start = time.perf_counter()
+def _timed(run: Callable[[], None], clock: Callable[[], float]) -> float:
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 _HEAD = (

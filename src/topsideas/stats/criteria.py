@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from topsideas.errors import UsageError
+from topsideas.stats.products import dot
 
 # cos = 1 exactly is out of reach of float arithmetic; this is the least distance that is judged.
 _COSINE_STEP = 2.0**-40
@@ -194,7 +195,7 @@ def norm_ratio_of(left: float, right: float) -> float | None:
 def _products(out: np.ndarray, ref: np.ndarray) -> tuple[float, float, float]:
     with np.errstate(all="ignore"):
         x, y = out.astype(np.float64).ravel(), ref.astype(np.float64).ravel()
-        return float(x @ y), float(x @ x), float(y @ y)
+        return dot(x, y), dot(x, x), dot(y, y)
 
 
 def _cosine_margin(out: np.ndarray, ref: np.ndarray, threshold: float) -> float:

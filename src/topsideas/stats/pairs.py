@@ -9,11 +9,10 @@ import numpy as np
 
 from topsideas.stats.acceleration import fused
 from topsideas.stats.criteria import Tolerance
+from topsideas.stats.products import dot
 
 # Elements looked at together, so that what is made of them stays in a processor's L2 cache.
 _BLOCK = 1 << 15
-# Terms of a dot product: from 10000 on OpenBLAS takes several threads, which only wait here.
-_TERMS = 1 << 13
 # Far more than the share by which float32 arithmetic errs here.
 _SLACK = 2.0**-20
 # Between these magnitudes float32 neither overflows nor loses digits in what is done here.
@@ -75,7 +74,7 @@ class PairCounter:
     def _add(self, low: np.ndarray, fp32: np.ndarray, found: PairTally) -> None:
         wide, ref = self._wide[0, : low.size], self._wide[1, : low.size]
         wide[...], ref[...] = low, fp32
-        squares, ref_squares = _dot(wide, wide), _dot(ref, ref)
+        squares, ref_squares = dot(wide, wide), dot(ref, ref)
         found.squares += squares
         found.ref_squares += ref_squares
         largest = math.sqrt(squares + ref_squares)
@@ -83,7 +82,7 @@ class PairCounter:
         if not math.isfinite(largest):
             self._add_special(low, fp32, found)
             return
-        found.dot += _dot(wide, ref)
+        found.dot += dot(wide, ref)
         if self._rule.atol >= _LEAST and largest <= _MOST:
             found.exceed += self._exceeding(low, fp32, largest)
         else:
@@ -142,12 +141,3 @@ class PairCounter:
         # Where a network has met NaN, whole tensors are NaN.
         finite = self._within(low.size) if count < low.size else 0
         found.exceed += int(low.size - both - equal - finite)
-
-
-def _dot(left: np.ndarray, right: np.ndarray) -> float:
-    if left.size <= _TERMS:
-        return float(left @ right)
-    rows = left.size // _TERMS
-    end = rows * _TERMS
-    parts = np.matmul(left[:end].reshape(rows, 1, _TERMS), right[:end].reshape(rows, _TERMS, 1))
-    return float(parts.sum() + left[end:] @ right[end:])

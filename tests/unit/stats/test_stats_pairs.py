@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from topsideas.stats import acceleration, pairs
+from topsideas.stats import acceleration, pairs, products
 from topsideas.stats.criteria import Tolerance, error_ratio, has_stray_nan
 from topsideas.stats.pairs import PairCounter
 
@@ -68,7 +68,7 @@ def _scale(low: np.ndarray, fp32: np.ndarray) -> float:
 def test_blocks_add_up_to_the_whole(sides: tuple[np.ndarray, np.ndarray], rule: Tolerance) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairs, "_BLOCK", 7)
-        patch.setattr(pairs, "_TERMS", 3)
+        patch.setattr(products, "_TERMS", 3)
         patch.setattr(pairs, "fused", lambda: None)
         _assert_counts(PairCounter(rule), *sides)
         _assert_counts(PairCounter(rule), *(side.reshape(1, -1) for side in sides))
