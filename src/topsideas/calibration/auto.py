@@ -72,6 +72,7 @@ class AutoSearch:
             hint=self.judge.expect,
             objective=self.settings.objective,
             cost=lambda items: self._prices.cost(items),
+            bound=self.settings.bound,
         )
         self.must = self.settings.must_keep & self.candidates
         self._over: frozenset[int] = frozenset()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,7 +23,7 @@ from topsideas.calibration.statistics import (
 )
 from topsideas.engines.base import Engine, OwnStatistics, Trace
 from topsideas.plan import PrecisionPlan
-from topsideas.stats.calc import Thresholds
+from topsideas.stats.calc import Known, Thresholds
 from topsideas.stats.criteria import Comparison, Criterion, compare
 
 Arrays = dict[str, Any]
@@ -84,6 +84,7 @@ class StatisticsRun:
     arrays: ArrayStore
     progress: Progress
     threads: int = 1
+    _counted: Known = field(default_factory=dict)
 
     def run(self, plan: PrecisionPlan) -> list[SampleStatistics]:
         """Statistics of every sample. Raises EngineError."""
@@ -107,22 +108,22 @@ class StatisticsRun:
     def _sample(self, plan: PrecisionPlan, sample: int) -> SampleStatistics:
         collect = {"CALC": self._calc, "RAW": self._raw, "OFF": self._plain}[self.mode]
         ops, low, fp32 = collect(plan, sample)
-        golden = self.references.golden(sample)
+        golden = self.references.golden(sample, fp32)
         return SampleStatistics(sample, ops, self._outputs(low, fp32, golden))
 
     def _calc(self, plan: PrecisionPlan, sample: int) -> tuple[OpFields, Arrays, Arrays]:
         limits = [self.thresholds.le, self.thresholds.ge]
         fp32 = self._known_run(
             ["calc", FP32, sample, *limits],
-            lambda: self._counted(self._fp32, sample, FP32),
+            lambda: self._count(self._fp32, sample, FP32),
         )
         low = self._known_run(
             ["calc", plan.ids, sample, *limits],
-            lambda: self._counted(plan, sample, LOW),
+            lambda: self._count(plan, sample, LOW),
         )
         return _merged(low.ops, fp32.ops), low.outputs, fp32.outputs
 
-    def _counted(self, plan: PrecisionPlan, sample: int, prefix: str) -> RunStatistics:
+    def _count(self, plan: PrecisionPlan, sample: int, prefix: str) -> RunStatistics:
         """What the engine itself counted, if it does; otherwise its tensors are counted."""
         executable = self.engine.compile(plan)
         if isinstance(executable, OwnStatistics):
@@ -133,7 +134,7 @@ class StatisticsRun:
             own = executable.statistics(inputs, le, ge)
             if own is not None:
                 return engine_counts(*own, prefix)
-        return calc(executable.trace(self.references.inputs(sample)), prefix, self.thresholds)
+        return calc(self._trace(plan, sample), prefix, self.thresholds, self._counted)
 
     def _raw(self, plan: PrecisionPlan, sample: int) -> tuple[OpFields, Arrays, Arrays]:
         # Both run again each time: keeping all tensors of a run costs more than running it.

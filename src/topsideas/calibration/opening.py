@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from topsideas.calibration.habits import Habit
+from topsideas.calibration.references import fp32_runner
 from topsideas.calibration.renumbered import Renumbered, correspondence
-from topsideas.engines.base import Engine, OwnOps
+from topsideas.engines.base import Engine, OwnOps, Runnable
 from topsideas.engines.options import EngineOptions
 from topsideas.engines.registry import open_engine
 from topsideas.errors import UsageError
 from topsideas.graph.loading import Model
-from topsideas.plan import PrecisionPlan
 from topsideas.precision import Numerics
 
 _EMULATOR = "emulator"
@@ -27,14 +26,14 @@ class Engines:
         engine: Judges plans.
         proposers: Opens the proposer with a habit.
         proposer: Is searched for plans that ``engine`` verifies; None to search ``engine``.
-        golden: Computes outputs in fp32 on the CPU.
+        golden: Opens what computes outputs in fp32 on the CPU; None if ``engine`` does.
         model: The model, with the ops that plans are made of.
         notes: Lines the user should read.
     """
 
     engine: Engine
     proposer: Engine | None
-    golden: Callable[[dict[str, Any]], dict[str, Any]] | None
+    golden: Callable[[], Runnable] | None
     model: Model
     notes: tuple[str, ...]
     proposers: Callable[[Habit], Engine] | None = None
@@ -71,10 +70,9 @@ def open_engines(
         numerics=Numerics(options.numerics.precision, options.numerics.overflow),
     )
     emulator = open_engine(_EMULATOR, model, plain)
-    everything = PrecisionPlan(model.candidates)
 
-    def golden(inputs: dict[str, Any]) -> dict[str, Any]:
-        return emulator.compile(everything).run(inputs)
+    def golden() -> Runnable:
+        return fp32_runner(emulator, model.candidates)
 
     def opener(habit: Habit) -> Engine:
         changed = replace(plain, compile_options=dict(habit.options))

@@ -16,7 +16,7 @@ from topsideas.calibration.manual import ArrayStore, SampleStatistics, Statistic
 from topsideas.calibration.pricing import prices_of
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.propose import ProposedSearch
-from topsideas.calibration.references import References, SampleSource
+from topsideas.calibration.references import References, SampleSource, fp32_runner
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, OwnOps, Runnable
@@ -171,7 +171,7 @@ def make_problem(
     store: Store,
     digests: Digests,
     *,
-    golden: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    golden: Callable[[], Runnable] | None = None,
     proposer: Engine | None = None,
     proposers: Callable[[Habit], Engine] | None = None,
 ) -> Problem:
@@ -186,14 +186,11 @@ def make_problem(
         settings: The rule.
         store: Remembers results between runs.
         digests: What :func:`read_samples` returned for ``sources``.
-        golden: Computes golden outputs that were not given; the engine in fp32 if None.
+        golden: Opens what computes golden outputs that were not given; the engine in fp32 if
+            None.
         proposer: Is searched for plans that the engine verifies; None to search the engine.
         proposers: Opens it with a habit; only the definition is tried if None.
     """
-
-    def fp32(inputs: dict[str, Any]) -> dict[str, Any]:
-        return engine.compile(PrecisionPlan(model.candidates)).run(inputs)
-
     if engine.capabilities().dear:
         engine = CountedEngine(engine)
 
@@ -208,14 +205,14 @@ def make_problem(
             about["numbers"] = engine.identity().to_json()
         return Journal(store, about, settings.judging())
 
-    computed = golden or fp32
+    own, fp32 = golden is None, golden or (lambda: fp32_runner(engine, model.candidates))
     return Problem(
         model=model,
         engine=engine,
         precision=precision,
         settings=settings,
-        references=References(sources, computed),
-        held=References(held, computed) if held else None,
+        references=References(sources, fp32, own=own),
+        held=References(held, fp32, own=own) if held else None,
         journal=journal(engine),
         proposer=_proposer(proposer, proposers, journal),
     )

@@ -27,8 +27,9 @@ _SAMPLES, _LOOKED_AT, _CLOSE = 2, 8, 0.5
 # Full passes over the samples that ranking may cost, and more per op that is expected in the
 # answer: a large answer asks for many evaluations anyway, and a good order saves more of them.
 _PASSES, _PASSES_PER_OP = 10.0, 1.0
-# Passes over one sample that may always be spent, however few samples there are.
-_LEAST_PASSES = 32.0
+# Passes over one sample that may always be spent, however few samples there are; and so many
+# that measuring groups first would save little and leave guesses.
+_LEAST_PASSES, _FEW = 32.0, 64.0
 # Groups split side by side; and the part of what is allowed to be left that groups may add
 # together without being split any more.
 _SPLITS = 8
@@ -153,7 +154,7 @@ class Ranking:
     def order(self) -> list[int]:
         """The ops, those most likely needed first. Raises whatever measuring raises."""
         singles = [(op,) for op in self.items]
-        if self._price(singles) <= self._effort():
+        if self._price(singles) <= _FEW:
             self._groups = self._measure(singles)
             return self._ordered()
         self._groups = self._measure(self._start)
@@ -166,11 +167,12 @@ class Ranking:
         return self._ordered()
 
     def _complete(self) -> bool:
-        """Measure all ops that are not known by themselves, if that fits what may be spent."""
-        singles = [(op,) for g in self._groups if not g.exact for op in g.ops]
+        """Measure all ops of the groups that matter, if that fits what may be spent."""
+        loud = self._loud()
+        singles = [(op,) for g in loud for op in g.ops]
         if not singles or self._spent + self._price(singles) > self._effort():
             return False
-        self._groups = [g for g in self._groups if g.exact] + self._measure(singles)
+        self._groups = [g for g in self._groups if g not in loud] + self._measure(singles)
         return True
 
     def _ordered(self) -> list[int]:
@@ -196,7 +198,7 @@ class Ranking:
         A group is halved, and of the halves one is measured. An op whose effect is only known as
         what its neighbours leave of their group's is measured itself.
         """
-        chosen = self._loudest()
+        chosen = self._loud()[:_SPLITS]
         first = [g.ops[: max(1, len(g.ops) // 2)] for g in chosen]
         halves = self._measure(first)
         pairs = zip(chosen, halves, strict=True)
@@ -204,18 +206,25 @@ class Ranking:
         self._groups = [g for g in self._groups if g not in chosen] + halves + rest
         return bool(chosen)
 
-    def _loudest(self) -> list[_Group]:
-        """The groups that add most to the worst probes, of those that are not known exactly.
+    def _loud(self) -> list[_Group]:
+        """The groups that are not known exactly, those first that add most to the worst probes.
 
         Those that may all run low together are left alone.
         """
-        weights = worst_weights(np.sum([g.variance for g in self._groups], axis=0))
-        loudness = {g: float(g.variance @ weights) for g in self._groups}
-        allowed = (self.bound / max(self.worst, self.bound)) ** 2 * sum(loudness.values())
+        loudness, allowed = self._loudness()
         open_ = sorted((g for g in self._groups if not g.exact), key=lambda g: loudness[g])
         together = np.cumsum([loudness[g] for g in open_])
         first = int(np.searchsorted(together, _QUIET * allowed, side="right"))
-        return open_[first:][::-1][:_SPLITS]
+        return open_[first:][::-1]
+
+    def _loudness(self) -> tuple[dict[_Group, float], float]:
+        """What each group adds to the worst probes, and how much of that may be left."""
+        if not math.isfinite(self.worst):  # probes without a number drown all others
+            return {g: float(g.variance.max(initial=0.0)) for g in self._groups}, self.bound**2
+        weights = worst_weights(np.sum([g.variance for g in self._groups], axis=0))
+        loudness = {g: float(g.variance @ weights) for g in self._groups}
+        part = (self.bound / max(self.worst, self.bound)) ** 2
+        return loudness, part * sum(loudness.values())
 
     def _measure(self, sets: Sequence[tuple[int, ...]]) -> list[_Group]:
         self._spent += self._price(sets)

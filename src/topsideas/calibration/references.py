@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 
+from topsideas.engines.base import Engine, Once, Runnable
 from topsideas.errors import SampleError
+from topsideas.plan import PrecisionPlan
 from topsideas.samples.sample import Sample
 
 # Samples are read again when they do not fit; the arrays of a working set should stay.
@@ -30,20 +33,31 @@ class SampleSource(Protocol):
         ...
 
 
+def fp32_runner(engine: Engine, candidates: frozenset[int]) -> Runnable:
+    """What runs a model with every op in fp32, for a single use. Raises EngineError."""
+    executable = engine.compile(PrecisionPlan(candidates))
+    return executable.once() if isinstance(executable, Once) else executable
+
+
 class References:
     """The samples of a run, read when needed, with golden outputs for all of them.
 
     Args:
         sources: The samples.
-        fp32: Computes the outputs of the model in fp32.
+        fp32: Opens what runs the model in fp32.
+        own: Whether the engine's own fp32 runs are as good.
     """
 
-    def __init__(self, sources: Sequence[SampleSource], fp32: Callable[[Arrays], Arrays]) -> None:
+    def __init__(
+        self, sources: Sequence[SampleSource], fp32: Callable[[], Runnable], *, own: bool = True
+    ) -> None:
         self._sources = {source.id: source for source in sources}
         self._fp32 = fp32
+        self._own = own
         self._cache: OrderedDict[int, Sample] = OrderedDict()
         self._computed: dict[int, Arrays] = {}
         self._bytes = 0
+        self._computing = Lock()
 
     @property
     def ids(self) -> list[int]:
@@ -73,16 +87,34 @@ class References:
         """Whether the golden outputs came with the sample."""
         return self.sample(sample).golden is not None
 
-    def golden(self, sample: int) -> Arrays:
-        """The golden outputs by name, in the model's order. Raises SampleError."""
+    def golden(self, sample: int, fp32: Arrays | None = None) -> Arrays:
+        """The golden outputs by name, in the model's order. Raises SampleError.
+
+        Args:
+            sample: The sample's id.
+            fp32: What the engine gave for it in fp32, if it ran: then it may not have to run
+                again.
+        """
         given = self.sample(sample).golden
         if given is not None:
             return given
-        if sample not in self._computed:
-            outputs = self._fp32(self.inputs(sample))
-            _refuse_nan(sample, outputs)
-            self._computed[sample] = outputs
+        if fp32 is not None and self._own:
+            self._keep(sample, fp32)
+        with self._computing:
+            if sample not in self._computed:
+                self._compute()
         return self._computed[sample]
+
+    def _compute(self) -> None:
+        """Run every sample that has no golden outputs; what runs them is open only meanwhile."""
+        runner = self._fp32()
+        for sample in self.ids:
+            if sample not in self._computed and not self.is_given(sample):
+                self._keep(sample, runner.run(self.inputs(sample)))
+
+    def _keep(self, sample: int, outputs: Arrays) -> None:
+        _refuse_nan(sample, outputs)
+        self._computed[sample] = outputs
 
 
 def _refuse_nan(sample: int, outputs: Arrays) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from topsideas.engines.base import OpRecord, Trace
-from topsideas.stats.calc import CalcCounts, Census, Thresholds
+from topsideas.stats.calc import CalcCounts, Census, Known, Thresholds
 from topsideas.stats.criteria import Criterion
 from topsideas.stats.pairs import PairCounter
 from topsideas.stats.raw import RawSums, tolerance_of
@@ -36,18 +36,21 @@ class RunStatistics:
     outputs: dict[str, Any]
 
 
-def calc(trace: Trace, prefix: str, thresholds: Thresholds) -> RunStatistics:
+def calc(
+    trace: Trace, prefix: str, thresholds: Thresholds, known: Known | None = None
+) -> RunStatistics:
     """CALC: one streaming pass; nothing is kept but counts.
 
     Args:
         trace: A traced run; consumed.
         prefix: ``fp16`` for the low run or ``fp32``.
         thresholds: What to count.
+        known: What other runs have counted.
 
     Raises:
         EngineError: The run fails.
     """
-    census = Census(thresholds)
+    census = Census(thresholds, known)
     counts: dict[int, list[CalcCounts]] = {}
     clipped: dict[int, list[int]] = defaultdict(lambda: [0, 0])
     low = prefix == LOW
@@ -58,10 +61,13 @@ def calc(trace: Trace, prefix: str, thresholds: Thresholds) -> RunStatistics:
         rows = zip(counts[record.id], record.outputs, computed, strict=True)
         for count, stored, unrounded in rows:
             tally = census.tally(_array(stored))
-            same = unrounded is stored
-            past = _at_the_end(stored, thresholds) if low and record.stored_low else None
-            computed_past = tally.beyond if same else _beyond(census, unrounded)
-            count.add(tally, computed_past if past is None else past)
+            if low and record.stored_low:
+                past = _at_the_end(stored, thresholds)
+            elif unrounded is stored:
+                past = tally.beyond
+            else:  # what is beyond the limit is stored at it, or as infinity
+                past = _beyond(census, unrounded) if tally.reach else 0
+            count.add(tally, past)
         if low and record.raw:
             _count_inputs(clipped[record.id], record, census)
     ops: OpFields = {

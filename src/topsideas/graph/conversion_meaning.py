@@ -50,7 +50,7 @@ class _Spelling:
         self._low = ir.DataType(numerics.precision.onnx_type)
         self._names = Names(model.graphs())
         opset = model.opset_imports.get("", 1)
-        self._rounding = Rounding(numerics, opset, self._names)
+        self._rounding = Rounding(numerics, opset, self._names, model.graph)
 
     def apply(self) -> None:
         """Rewrite the model in place."""

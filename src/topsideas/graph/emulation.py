@@ -135,7 +135,7 @@ class _Emulation:
 
     def __post_init__(self) -> None:
         self.names = Names((self.root, *self.root.subgraphs()))
-        self.rounding = Rounding(self.constants.numerics, self.opset, self.names)
+        self.rounding = Rounding(self.constants.numerics, self.opset, self.names, self.root)
 
     def apply(self, graph: ir.Graph) -> None:
         """Rewrite ``graph`` and, recursively, its bodies."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +12,8 @@ from topsideas.graph.names import Names
 from topsideas.precision import Accumulation, Numerics, Overflow, Subnormals
 
 Nodes = list[ir.Node]
+
+_FLOAT = ir.TensorType(ir.DataType.FLOAT)
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,14 @@ class Rounding:
         numerics: The rounding.
         opset: The version of the default opset, which decides how ``Clip`` is written.
         names: Gives out names for the nodes and for the values between them.
+        root: The main graph, which holds the numbers that roundings compare with.
     """
 
     numerics: Numerics
     opset: int
     names: Names
+    root: ir.Graph
+    _scalars: dict[float, ir.Value] = field(default_factory=dict)
 
     def result(self, node: ir.Node, raw: ir.Value, name: str) -> tuple[Nodes, ir.Value]:
         """Nodes that store ``raw``, an output of a low ``node``; and what is read back."""
@@ -64,14 +69,24 @@ class Rounding:
         limit = self.numerics.precision.max
         if self.opset < 11:
             return chain.add("Clip", [value], min=-limit, max=limit)
-        return chain.add("Clip", [value, chain.scalar(-limit), chain.scalar(limit)])
+        return chain.add("Clip", [value, self._scalar(-limit), self._scalar(limit)])
 
     def _flush(self, chain: _Chain, value: ir.Value) -> ir.Value:
         """Multiply by 0 below the normal range; keeps the sign of zero, NaN and infinity."""
-        tiny = chain.scalar(self.numerics.precision.smallest_normal)
+        tiny = self._scalar(self.numerics.precision.smallest_normal)
         small = chain.add("Less", [chain.add("Abs", [value]), tiny])
         keep = chain.add("Cast", [chain.add("Not", [small])], to=ir.DataType.FLOAT)
         return chain.add("Mul", [value, keep])
+
+    def _scalar(self, number: float) -> ir.Value:
+        """A number as an initializer, the same one for all roundings: there are thousands."""
+        if number not in self._scalars:
+            tensor = ir.Tensor(np.array(number, np.float32))
+            scalar = ir.Value(name=self.names.fresh("bound"), type=_FLOAT, const_value=tensor)
+            scalar.shape = ir.Shape([])
+            self.root.register_initializer(scalar)
+            self._scalars[number] = scalar
+        return self._scalars[number]
 
 
 class _Chain:
@@ -85,15 +100,15 @@ class _Chain:
     def add(
         self, op: str, inputs: Sequence[ir.Value | None], **attributes: float | ir.DataType
     ) -> ir.Value:
-        plain = {k: v.value if isinstance(v, ir.DataType) else v for k, v in attributes.items()}
-        return self._append(ir.node(op, inputs, plain))
-
-    def scalar(self, number: float) -> ir.Value:
-        tensor = ir.tensor(np.array(number, np.float32))
-        return self._append(ir.node("Constant", [], {"value": tensor}))
-
-    def _append(self, node: ir.Node) -> ir.Value:
+        # Not ir.node, which takes ten times as long to find out what its arguments are.
+        node = ir.Node("", op, inputs, [_attribute(k, v) for k, v in attributes.items()])
         self.nodes.append(node)
         node.name = self._names.fresh(f"{self._base}/{node.op_type}")
         node.outputs[0].name = node.name
         return node.outputs[0]
+
+
+def _attribute(name: str, value: float | ir.DataType) -> ir.Attr:
+    if isinstance(value, ir.DataType):
+        return ir.AttrInt64(name, value.value)
+    return ir.AttrFloat32(name, value)

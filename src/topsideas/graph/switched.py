@@ -133,7 +133,7 @@ class _Switching:
 
     def __post_init__(self) -> None:
         self.names = Names((self.root, *self.root.subgraphs()))
-        self.rounding = Rounding(self.numerics, self.opset, self.names)
+        self.rounding = Rounding(self.numerics, self.opset, self.names, self.root)
         self.constants = LowConstants(self.numerics)
         self.weights: dict[ir.Value, ir.Value] = {}
 

@@ -47,6 +47,8 @@ def cheapen(
     closure = Closure(prices)
     order = by_worth(ranking, kept, prices)
     found = [kept, closure.of(kept), *_searched(oracle, fixed, kept, order, closure)]
+    # That search looks for few items, and may have passed cheaper sets on its way.
+    found += [s for s in oracle.passing if fixed <= s]
     passing = [s for s in dict.fromkeys(found) if prices.cost(s) <= prices.cost(kept)]
     passing.sort(key=lambda s: Objective.COST.key(s, prices.cost))
     cheapest = next(s for s in passing if oracle.passes(s))

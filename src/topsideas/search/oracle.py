@@ -61,6 +61,7 @@ class Oracle:
         clock: Seconds; for tests.
         objective: What makes one set that passes better than another.
         cost: What a set costs; asked as rarely as the objective allows.
+        bound: The largest margin that passes.
 
     Attributes:
         phase: What the search is doing now.
@@ -77,6 +78,7 @@ class Oracle:
     clock: Callable[[], float] = time.monotonic
     objective: Objective = Objective.OPS
     cost: Cost = lambda items: float(len(items))
+    bound: float = 1.0
     phase: str = ""
     ledger: list[Question] = field(default_factory=list)
     evaluations: int = 0

@@ -45,6 +45,7 @@ class Tally:
         elements: Its size.
         ge: Elements with ``|x| >= ge``; numbers only.
         le: Elements with ``|x| <= le``; numbers only.
+        reach: Elements with ``|x| >= limit``; floats only.
         beyond: Finite elements with ``|x| > limit``; floats only.
         nan: Whether it holds NaN.
     """
@@ -52,8 +53,13 @@ class Tally:
     elements: int
     ge: int = 0
     le: int = 0
+    reach: int = 0
     beyond: int = 0
     nan: bool = False
+
+
+Known = dict[int, tuple["weakref.ref[np.ndarray]", int]]
+"""By identity, what is out of range; an entry leaves before another array can get its id."""
 
 
 class Census:
@@ -61,9 +67,11 @@ class Census:
 
     Args:
         thresholds: The bounds.
+        known: Shared with others of the same bounds, so that weights are counted once for all
+            runs; its own if None.
     """
 
-    def __init__(self, thresholds: Thresholds) -> None:
+    def __init__(self, thresholds: Thresholds, known: Known | None = None) -> None:
         self._thresholds = thresholds
         self._fused = fused()
         with np.errstate(over="ignore"):
@@ -71,8 +79,7 @@ class Census:
             self._bounds = np.array([thresholds.le, thresholds.ge, thresholds.limit], np.float32)
         self._magnitude = np.empty(_BLOCK, np.float32)
         self._flags = np.empty(_BLOCK, np.bool_)
-        # By identity; an entry leaves with its array, before another can get the same id.
-        self._beyond: dict[int, tuple[weakref.ref[np.ndarray], int]] = {}
+        self._beyond: Known = {} if known is None else known
 
     def tally(self, array: np.ndarray) -> Tally:
         """Count an array against all bounds. Elements that are no numbers are only counted."""
@@ -99,9 +106,9 @@ class Census:
         """In blocks that stay in the cache. The largest magnitude settles most bounds."""
         (le_bound, ge_bound, limit), flat = self._bounds, array.reshape(-1)
         if self._fused is not None:
-            le, ge, above, nan = self._fused.count(flat, le_bound, ge_bound, limit)
-            return Tally(flat.size, ge, le, above, nan > 0)
-        ge = le = above = 0
+            le, ge, reach, above, nan = self._fused.count(flat, le_bound, ge_bound, limit)
+            return Tally(flat.size, ge, le, reach, above, nan > 0)
+        ge = le = reach = above = 0
         nan = False
         for start in range(0, flat.size, _BLOCK):
             block = flat[start : start + _BLOCK]
@@ -113,10 +120,12 @@ class Census:
                 nan, top = True, np.fmax.reduce(magnitude)
             if top >= ge_bound:
                 ge += np.count_nonzero(np.greater_equal(magnitude, ge_bound, out=flags))
+            if top >= limit:
+                reach += np.count_nonzero(np.greater_equal(magnitude, limit, out=flags))
             if top > limit:
                 above += np.count_nonzero(np.greater(magnitude, limit, out=flags))
                 above -= np.count_nonzero(np.equal(magnitude, np.inf, out=flags))
-        return Tally(flat.size, int(ge), int(le), int(above), nan)
+        return Tally(flat.size, int(ge), int(le), int(reach), int(above), nan)
 
 
 class CalcCounts:
@@ -163,7 +172,8 @@ def _tally(array: np.ndarray, bounds: Thresholds) -> Tally:
         if array.dtype.kind != "f":
             return Tally(array.size, ge, le)
         nan = bool(np.isnan(array).any())
-    return Tally(array.size, ge, le, beyond(array, bounds.limit), nan)
+        reach = int(np.count_nonzero(magnitude >= bounds.limit))
+    return Tally(array.size, ge, le, reach, beyond(array, bounds.limit), nan)
 
 
 def _magnitude(array: np.ndarray) -> np.ndarray:

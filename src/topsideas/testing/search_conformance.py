@@ -6,12 +6,15 @@ ConformanceError and says what was expected.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from topsideas.search.oracle import Budget, BudgetSpent, Items, Oracle
+from topsideas.testing.noisy_additive import NoisyAdditive
 from topsideas.verdict import Verdict
 
 Accepts = Callable[[Items], bool]
@@ -39,6 +42,7 @@ class Case:
         accepts: The rule; accepts the whole ranking with ``fixed``.
         fixed: Items that must stay.
         answer: The one right answer without ``fixed``; None where there are several.
+        margin: What a verdict tells besides; None for a judge that only says yes or no.
     """
 
     name: str
@@ -46,6 +50,11 @@ class Case:
     accepts: Accepts
     fixed: Items = frozenset()
     answer: Items | None = None
+    margin: Callable[[Items], float] | None = None
+
+    def judge(self, items: Items) -> Verdict:
+        """The right verdict on a set."""
+        return Verdict(self.accepts(items), None if self.margin is None else self.margin(items))
 
 
 def require(condition: bool, message: str) -> None:
@@ -159,12 +168,57 @@ def additive_cases() -> Iterator[Case]:
             yield Case(f"sum of errors {seed}, {name}", tuple(ranking), adds_up(errors, allowed))
 
 
+def margin_cases() -> Iterator[Case]:
+    """Verdicts that tell by how much: far from the limit, near it, by chance, and misleading."""
+    for count, k in ((30, 3), (60, 12), (200, 5)):
+        needed = needed_items(count, k, seed=k)
+        ranking = tuple(noisy(count, needed, 0.8, seed=k))
+        missed = _missed(frozenset(needed))
+        yield Case(
+            f"{k} of {count}, each missed by far",
+            ranking,
+            needs(*needed),
+            answer=frozenset(needed),
+            margin=missed,
+        )
+    for seed in range(3):
+        rule = NoisyAdditive.planted(50, 8, seed=seed)
+        fixed = frozenset({60, 61})
+        margin = partial(_margin_without, rule, fixed)
+        yield _by_margin(f"noisy sum of errors {seed}", tuple(rule.ranking()), margin, fixed)
+        chance = partial(_by_chance, 40, seed)
+        yield _by_margin(f"margins without reason {seed}", tuple(range(40)), chance)
+
+
+def _missed(needed: Items) -> Callable[[Items], float]:
+    return lambda items: 100.0 * len(needed - items) or 0.5
+
+
+def _margin_without(rule: NoisyAdditive, fixed: Items, items: Items) -> float:
+    return rule.margin(items - fixed)
+
+
+def _by_chance(count: int, seed: int, items: Items) -> float:
+    drawn = random.Random(f"{seed} {sorted(items)}").choice([0.0, 0.7, 1.0, 1.3, 30.0, math.inf])
+    return 0.0 if len(items) == count else drawn
+
+
+def _by_margin(
+    name: str,
+    ranking: tuple[int, ...],
+    margin: Callable[[Items], float],
+    fixed: Items = frozenset(),
+) -> Case:
+    return Case(name, ranking, lambda items: margin(items) <= 1, fixed, margin=margin)
+
+
 def all_cases() -> Iterator[Case]:
     """Every case."""
     yield from independent_cases()
     yield from edge_cases()
     yield from tangled_cases()
     yield from additive_cases()
+    yield from margin_cases()
 
 
 def answers_are_valid_and_minimal(strategy: Strategy) -> None:
@@ -198,7 +252,7 @@ def asks_only_what_it_may(strategy: Strategy) -> None:
 
         def judge(items: Items, case: Case = case, judged: list[Items] = judged) -> Verdict:
             judged.append(items)
-            return Verdict(passed=case.accepts(items), margin=None)
+            return case.judge(items)
 
         strategy(_primed(Oracle(judge=judge), case), case.fixed, case.ranking)
         require(len(set(judged)) == len(judged), f"{case.name}: a set was judged twice")
@@ -219,7 +273,7 @@ def answers_are_repeatable(strategy: Strategy) -> None:
 
 def recalled_answers_are_free(strategy: Strategy) -> None:
     """A journal with all answers is enough: nothing is judged again."""
-    for case in (*edge_cases(), *tangled_cases()):
+    for case in (*edge_cases(), *tangled_cases(), *margin_cases()):
         oracle, found = _solve(strategy, case)
         journal = {q.items: q.verdict for q in oracle.ledger}
         replay = Oracle(judge=_refuse, recall=journal.get)
@@ -229,14 +283,15 @@ def recalled_answers_are_free(strategy: Strategy) -> None:
 
 def budgets_are_kept(strategy: Strategy) -> None:
     """Out of evaluations at any point: BudgetSpent, with the best set so far valid."""
-    for case in (*edge_cases(), *tangled_cases(), *additive_cases()):
+    for case in (*edge_cases(), *tangled_cases(), *additive_cases(), *margin_cases()):
         needed = _solve(strategy, case)[0].evaluations
-        for limit in range(1, needed + 1, max(1, needed // 12)):
+        step = 1 if case.margin else max(1, needed // 12)
+        for limit in range(1, needed + 1, step):
             _check_budget(strategy, case, Budget(evaluations=limit), limit, needed)
 
 
 def _check_budget(strategy: Strategy, case: Case, budget: Budget, limit: int, needed: int) -> None:
-    oracle = _primed(oracle_of(case.accepts, budget), case)
+    oracle = _primed(Oracle(judge=case.judge, budget=budget), case)
     try:
         strategy(oracle, case.fixed, case.ranking)
         finished = True
@@ -275,20 +330,32 @@ def time_limits_are_kept(strategy: Strategy) -> None:
 def flaky_answers_are_never_made_up(strategy: Strategy) -> None:
     """A judge that errs at random: the answer is still a set that was judged and passed."""
     for seed in range(10):
-        rng = random.Random(seed)
-        right = needs(3, 17, 41)
+        for near in (False, True):
+            rng = random.Random(seed)
+            judge = partial(_near, rng) if near else partial(_errs, rng, needs(3, 17, 41))
+            _check_flaky(strategy, f"flaky {seed}{', with margins' * near}", judge)
 
-        def judge(items: Items, rng: random.Random = rng, right: Accepts = right) -> Verdict:
-            return Verdict(passed=right(items) != (rng.random() < 0.1), margin=None)
 
-        case = Case(f"flaky {seed}", tuple(range(50)), right)
-        oracle = Oracle(judge=judge, recall=_passing(frozenset(case.ranking)))
-        found = strategy(_primed(oracle, case), case.fixed, case.ranking)
-        verdict = oracle.known(found)
-        require(verdict is not None and verdict.passed, f"{case.name}: unverified answer")
-        for item in found:
-            known = oracle.known(found - {item})
-            require(known is not None and not known.passed, f"{case.name}: no witness for {item}")
+def _errs(rng: random.Random, right: Accepts, items: Items) -> Verdict:
+    return Verdict(passed=right(items) != (rng.random() < 0.1), margin=None)
+
+
+def _near(rng: random.Random, items: Items) -> Verdict:
+    """Near the limit: each time another margin, and now and then none."""
+    margin = rng.lognormvariate(0.5 - len(items) / 40, 0.3)
+    return Verdict(passed=margin <= 1, margin=rng.choice([margin, margin, margin, None]))
+
+
+def _check_flaky(strategy: Strategy, name: str, judge: Callable[[Items], Verdict]) -> None:
+    everything = frozenset(range(50))
+    oracle = Oracle(judge=judge, recall=_passing(everything))
+    require(oracle.passes(everything), f"{name}: the case itself is wrong")
+    found = strategy(oracle, frozenset(), range(50))
+    verdict = oracle.known(found)
+    require(verdict is not None and verdict.passed, f"{name}: unverified answer")
+    for item in found:
+        known = oracle.known(found - {item})
+        require(known is not None and not known.passed, f"{name}: no witness for {item}")
 
 
 def _passing(always: Items) -> Callable[[Items], Verdict | None]:
@@ -296,7 +363,7 @@ def _passing(always: Items) -> Callable[[Items], Verdict | None]:
 
 
 def _solve(strategy: Strategy, case: Case) -> tuple[Oracle, Items]:
-    oracle = _primed(oracle_of(case.accepts), case)
+    oracle = _primed(Oracle(judge=case.judge), case)
     return oracle, strategy(oracle, case.fixed, case.ranking)
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from topsideas.errors import UsageError
+from topsideas.precision import BF16, FP16, Numerics, Overflow, Precision, Subnormals
+from topsideas.rounding import round_to
 from topsideas.stats import acceleration, calc
 from topsideas.stats.calc import CalcCounts, Census, Thresholds, beyond
 
@@ -135,3 +137,26 @@ def test_beyond_the_limit(values: list[float], count: int) -> None:
 def test_thresholds_that_make_no_sense_are_refused(le: float, ge: float) -> None:
     with pytest.raises(UsageError, match="_value_thres"):
         Thresholds(le, ge, 65504)
+
+
+@quick
+@given(
+    hnp.arrays(np.float32, st.integers(1, 40), elements=special | st.floats(width=32)),
+    st.sampled_from([FP16, BF16]),
+    st.sampled_from(Overflow),
+    st.sampled_from(Subnormals),
+)
+def test_what_was_beyond_the_limit_shows_in_what_is_stored(
+    x: np.ndarray, precision: Precision, overflow: Overflow, subnormals: Subnormals
+) -> None:
+    stored = round_to(x, Numerics(precision, overflow, subnormals))
+    if Census(Thresholds(0, 1, precision.max)).tally(stored).reach == 0:
+        assert beyond(x, precision.max) == 0
+
+
+def test_weights_are_counted_once_for_all_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: calc.Known = {}
+    weight = np.array([7e4, 1.0], np.float32)
+    assert Census(Thresholds(0, 0, 65504), known).beyond(weight) == 1
+    monkeypatch.setattr(calc, "beyond", lambda array, limit: pytest.fail("counted again"))
+    assert Census(Thresholds(0, 0, 65504), known).beyond(weight) == 1

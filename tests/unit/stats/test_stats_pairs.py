@@ -95,3 +95,20 @@ def test_errors_around_the_tolerance_are_told_apart(scale: float, rule: Toleranc
     with np.errstate(over="ignore"):
         low = (fp32 + allowed + steps).astype(F)
     _assert_counts(PairCounter(rule), low, fp32)
+
+
+@pytest.mark.parametrize("scale", [1e-44, 1e-37, 1e-20, 1.0, 1e30, 3e38])
+@pytest.mark.parametrize("rule", [Tolerance(), Tolerance(1e-2, 1e-29), Tolerance(1e-2, 0.0)])
+def test_one_element_at_the_tolerance_is_told_apart(scale: float, rule: Tolerance) -> None:
+    """Alone in its block: nothing else makes anybody look twice."""
+    rng = np.random.default_rng(0)
+    counter = PairCounter(rule)
+    fp32 = (rng.uniform(-1, 1, 500) * scale).astype(F)
+    allowed = rule.atol + rule.rtol * np.abs(fp32.astype(np.float64))
+    steps = rng.integers(-8, 9, fp32.size) * 2.0**-24 * allowed
+    low = (fp32 + allowed + steps).astype(F)
+    expected = error_ratio(low, fp32, rule) > 1
+    if scale > 1e-40:  # below, steps vanish
+        assert 0 < np.count_nonzero(expected) < fp32.size
+    found = [counter.tally(low[i : i + 1], fp32[i : i + 1]).exceed for i in range(fp32.size)]
+    assert found == expected.astype(int).tolist()

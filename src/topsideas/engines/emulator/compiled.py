@@ -13,6 +13,7 @@ import onnxruntime as ort
 
 from topsideas.engines.emulator import runtime
 from topsideas.engines.emulator.forms import Form
+from topsideas.engines.emulator.memory import Room
 from topsideas.engines.emulator.segments import Segment
 from topsideas.engines.emulator.store import Tensor
 
@@ -62,6 +63,7 @@ class Compiler:
             is opened: one that comes round again only after all others gains nothing from taking
             their place.
         fused: Let the runtime fuse what is inside a segment.
+        room: The memory it shares with others; its own if None.
     """
 
     def __init__(
@@ -71,11 +73,13 @@ class Compiler:
         limit: float = math.inf,
         *,
         fused: bool = False,
+        room: Room | None = None,
     ) -> None:
         self._opsets = dict(opsets)
         self._ir_version = max(ir_version, 4)
         self._limit = limit
         self._fused = fused
+        self._room = room or Room(tight=False)
         self._held = 0
         self._open: dict[_Key, Compiled] = {}
         self._spare: Compiled | None = None
@@ -86,6 +90,7 @@ class Compiler:
 
     def get(self, segment: Segment, low: frozenset[int]) -> Compiled:
         """The segment, ready to run with these ops low. Raises EngineError."""
+        self._room.enter(self)
         if segment.fixable > segment.heavy:
             fixed = self._fixed_form(segment, low)
             if fixed is not None:

@@ -19,10 +19,10 @@ from topsideas.engines.base import Arrays, Capabilities, Identity, Probe, Runnab
 from topsideas.engines.emulator import runtime
 from topsideas.engines.emulator.compiled import Compiler
 from topsideas.engines.emulator.executor import Executor
-from topsideas.engines.emulator.memory import default_limit, shares
+from topsideas.engines.emulator.memory import Room, default_limit, shares
 from topsideas.engines.emulator.segments import segments
 from topsideas.engines.emulator.selftest import check_runtime
-from topsideas.engines.emulator.sessions import Sessions
+from topsideas.engines.emulator.sessions import MAX_BYTES, Sessions
 from topsideas.engines.emulator.steps import compile_block
 from topsideas.engines.emulator.tracer import Tracer
 from topsideas.engines.emulator.whole import STAMP, WholeModel, open_plan
@@ -38,6 +38,10 @@ from topsideas.precision import Accumulation, Numerics, Subnormals
 
 # Larger weights are not even read for a listing.
 _LISTED_BYTES = 1024
+# A file takes three times its weights while it is written; beyond this they get their own.
+_INLINE_BYTES = 1 << 28
+# Plans for a single use that stay open.
+_ONCE = 2
 
 
 class EmulatorEngine:
@@ -71,11 +75,14 @@ class EmulatorEngine:
         self.threads = threads or runtime.default_threads()
         self._slots = {op.id: op.slots for op in model.ops if op.candidate}
         self._block = compile_block(model.graph, self._slots)
-        self._sessions = Sessions(model.graph_model, self._slots, numerics)
         self._shares = shares(memory_limit or default_limit(), model.graph)
+        self._room = Room(tight=self._shares.tight)
+        limit = min(MAX_BYTES, self._shares.sessions)
+        self._sessions = Sessions(model.graph_model, self._slots, numerics, limit, self._room)
         self._compiler = self._new_compiler()
         self._building = Lock()
         self._built: Executor | None = None
+        self._once: dict[frozenset[int], Runnable] = {}
         self._passes = 0
 
     @property
@@ -93,16 +100,27 @@ class EmulatorEngine:
         self._executor.forget()
 
     def spare_compiler(self, *, fused: bool) -> Compiler:
-        """A compiler that may have all memory for weights: the engine's own closes its sessions.
-
-        They open again when a plan is next run.
-        """
-        self._compiler.close()
+        """Another compiler; where memory is tight, only one at a time has sessions open."""
         return self._new_compiler(fused=fused)
 
+    def opened_once(self, executable: EmulatorExecutable) -> Runnable:
+        """What runs a plan for a single use.
+
+        All low and all kept are asked for twice by every search, with the other one in between:
+        where memory is not tight these two stay open.
+        """
+        known = self._once.get(executable.low)
+        if known is not None:
+            return known
+        opened = open_plan(executable._stamped(), self.spare_compiler, fused=False)
+        if not self._shares.tight:
+            self._once = dict([*self._once.items(), (executable.low, opened)][-_ONCE:])
+        return opened
+
     def _new_compiler(self, *, fused: bool = False) -> Compiler:
-        model, room = self._model.graph_model, self._shares.sessions
-        return Compiler(model.opset_imports, model.ir_version, room, fused=fused)
+        model, limit = self._model.graph_model, self._shares.sessions
+        opsets = model.opset_imports
+        return Compiler(opsets, model.ir_version, limit, fused=fused, room=self._room)
 
     def identity(self) -> Identity:
         """The emulator on this ONNX Runtime, with its numerics."""
@@ -169,7 +187,7 @@ class EmulatorExecutable:
 
     def save(self, path: Path) -> None:
         """Write the emulated model: float32 ONNX with explicit roundings, runs anywhere."""
-        write_model(self._stamped(), path)
+        write_model(self._stamped(), path, inline_limit=_INLINE_BYTES)
 
     def dump(self, path: Path) -> None:
         """Write the emulated graph as ONNX text, weights elided."""
@@ -194,8 +212,7 @@ class EmulatorExecutable:
 
     def once(self) -> Runnable:
         """The plan for a single use: bit-equal to :meth:`run`, nothing is remembered."""
-        opened = open_plan(self._stamped(), self.engine.spare_compiler, fused=False)
-        return _Counted(opened, self.engine)
+        return _Counted(self.engine.opened_once(self), self.engine)
 
     def freeze(self) -> WholeModel:
         """The plan as one session whose outputs equal those of :meth:`run` bit for bit."""

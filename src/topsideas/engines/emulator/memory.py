@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import Lock
+from typing import Protocol
 
 import onnx_ir as ir
 
+from topsideas.engines.emulator.store import return_memory
 from topsideas.graph.constants import constant
 
 _UNKNOWN_RAM = 2 << 30
-# What else a run takes: code, the session that is being opened, tensors inside a running one.
-_OWN = 1 / 8
+# What else a run takes: the session that is being opened, tensors inside a running one, and gaps
+# between remembered ones, as they come in all sizes. Measured: 0.3 times what is remembered.
+_OWN = 1 / 4
 # Sessions leave this part to tensors.
 _TENSORS = 1 / 3
+# Weights that take more of the limit are held once, not by all who run the model.
+_MUCH = 1 / 16
 # These are asked for beyond what weights there are.
 _FOR_PLANS, _SOME = 1 << 29, 1 << 20
 
@@ -26,10 +33,47 @@ class Shares:
     Attributes:
         sessions: Of weights in open sessions.
         tensors: Of remembered tensors.
+        tight: Whether the sessions of all ways to run the model do not fit side by side.
     """
 
     sessions: int
     tensors: int
+    tight: bool
+
+
+class Closable(Protocol):
+    """Holds sessions, and opens those again that it needs after it was closed."""
+
+    def close(self) -> None:
+        """Close all sessions."""
+        ...
+
+
+class Room:
+    """Memory for weights in which several take turns: whoever enters closes what was there.
+
+    Args:
+        tight: Whether that is needed; otherwise all stay.
+    """
+
+    def __init__(self, *, tight: bool) -> None:
+        self._tight = tight
+        self._lock = Lock()
+        # Not kept alive by having been here last.
+        self._inside: weakref.ref[Closable] | None = None
+
+    def enter(self, who: Closable) -> None:
+        """Make room for ``who``."""
+        if not self._tight or self._last() is who:
+            return
+        with self._lock:
+            before, self._inside = self._last(), weakref.ref(who)
+        if before is not None and before is not who:
+            before.close()
+            return_memory()
+
+    def _last(self) -> Closable | None:
+        return None if self._inside is None else self._inside()
 
 
 def shares(limit: int, graph: ir.Graph) -> Shares:
@@ -46,7 +90,7 @@ def shares(limit: int, graph: ir.Graph) -> Shares:
     # All ops in both precisions, and again where sessions are made for certain plans.
     asked = 3 * weights + min(4 * weights, _FOR_PLANS) + _SOME
     sessions = min(int(room * (1 - _TENSORS)), asked)
-    return Shares(sessions, room - sessions)
+    return Shares(sessions, room - sessions, tight=weights > limit * _MUCH)
 
 
 def _constants(graph: ir.Graph) -> Iterator[ir.TensorProtocol]:

@@ -106,17 +106,16 @@ class _Cut:
         self._sizes = [_size(node) for node in self._nodes]
         # What draws numbers runs once, apart from all that is run again.
         self._draws = [draws(node) for node in self._nodes]
-        self._heavy = [self._is_heavy(at) for at in range(len(self._nodes))]
+        large = sum(self._weights) > self.room
+        self._heavy = [
+            large and weights > _HEAVY and is_switch(node)
+            for node, weights in zip(self._nodes, self._weights, strict=True)
+        ]
 
     def segments(self) -> list[Segment]:
         ends = list(self._ends())
         pairs = zip([0, *ends], ends, strict=False)
         return [self._segment(i, start, end) for i, (start, end) in enumerate(pairs)]
-
-    def _is_heavy(self, at: int) -> bool:
-        node = self._nodes[at]
-        large = sum(self._weights) > self.room and self._weights[at] > _HEAVY
-        return large and is_switch(node)
 
     def _segment(self, index: int, start: int, end: int) -> Segment:
         nodes = self._nodes[start:end]

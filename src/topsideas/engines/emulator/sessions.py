@@ -14,15 +14,17 @@ import onnxruntime as ort
 
 from topsideas.engines.base import OpRecord
 from topsideas.engines.emulator import runtime
+from topsideas.engines.emulator.memory import Room
 from topsideas.engines.emulator.pieces import Piece, Pieces
 from topsideas.engines.emulator.steps import Step
 from topsideas.engines.emulator.store import Tensor
 from topsideas.graph.excerpt import Cutter, Excerpt
+from topsideas.graph.mapped import is_mapped
 from topsideas.graph.schemas import Slots
 from topsideas.precision import Numerics
 
 # Bytes that open sessions may refer to. A session holds its weights packed beside them.
-_MAX_BYTES = 512 << 20
+MAX_BYTES = 512 << 20
 # What a session without weights was measured to take.
 _SESSION_BYTES = 64 << 10
 
@@ -65,6 +67,7 @@ class Runner:
         what: How error messages call the piece.
         weights: Kept alive if the session refers to them.
         constants: What the ops read and would round, as far as it is known before the run.
+        mapped: Those of them whose pages can be given back once they were looked at.
         shown: Where the record of each op is, among inputs, results and constants laid end to end.
         kept: Values that are needed after the piece, and where they are.
         rounded: The values that are rounded.
@@ -75,6 +78,7 @@ class Runner:
     what: str
     weights: dict[str, np.ndarray]
     constants: tuple[np.ndarray, ...]
+    mapped: tuple[np.ndarray, ...]
     shown: tuple[Shown, ...]
     kept: tuple[tuple[ir.Value, int], ...]
     rounded: tuple[ir.Value, ...]
@@ -92,6 +96,7 @@ class Sessions:
         slots: Rounding slots of every candidate op.
         numerics: The rounding.
         limit: Bytes of weights in sessions that stay open.
+        room: The memory it shares with others; its own if None.
     """
 
     def __init__(
@@ -99,11 +104,13 @@ class Sessions:
         model: ir.Model,
         slots: Mapping[int, Slots],
         numerics: Numerics,
-        limit: int = _MAX_BYTES,
+        limit: int = MAX_BYTES,
+        room: Room | None = None,
     ) -> None:
         self.pieces = Pieces()
         self._cutter = Cutter(model, slots, numerics)
         self._limit = limit
+        self._room = room or Room(tight=False)
         self._open: OrderedDict[_Key, Future[Runner]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
@@ -119,6 +126,7 @@ class Sessions:
         Raises:
             EngineError: The runtime refuses the piece.
         """
+        self._room.enter(self)
         key = (piece, low, stored if low else frozenset())
         with self._lock:
             future = self._open.get(key)
@@ -127,6 +135,12 @@ class Sessions:
         if future is None:
             future = self._start(key)
         return future.result()
+
+    def close(self) -> None:
+        """Close all sessions; they are opened again when they are needed."""
+        with self._lock:
+            self._open.clear()
+            self._bytes = 0
 
     def _start(self, key: _Key) -> Future[Runner]:
         with self._lock:
@@ -164,6 +178,7 @@ class Sessions:
             what=_what(piece),
             weights={} if runtime.copies_weights() else excerpt.weights,
             constants=tuple(constants.values()),
+            mapped=tuple(filter(is_mapped, constants.values())),
             shown=tuple(_shown(step, at, raw, low) for step in piece.steps),
             kept=tuple((v, at[v]) for v in piece.kept),
             rounded=excerpt.raw,

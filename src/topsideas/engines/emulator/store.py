@@ -75,7 +75,7 @@ def _malloc_trim() -> Callable[[int], int]:
     return trim
 
 
-def _return_memory() -> None:
+def return_memory() -> None:
     """Give freed pages back to the system.
 
     Tensors that come and go in all sizes leave holes in the heap, which glibc keeps: without
@@ -122,4 +122,4 @@ class TensorStore:
         self._dropped += size
         if self._dropped > self._limit * _TRIM_SHARE:
             self._dropped = 0
-            _return_memory()
+            return_memory()
