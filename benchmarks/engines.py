@@ -93,7 +93,7 @@ def measured(
             settings,
             MemoryStore(),
             digests,
-            golden=emulator.compile(PrecisionPlan(model.candidates)).run,
+            golden=lambda: emulator.compile(PrecisionPlan(model.candidates)),
             proposer=emulator if propose else None,
             proposers=lambda habit: open_engine(
                 "emulator",

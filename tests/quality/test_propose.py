@@ -73,7 +73,7 @@ def _search(
         settings or Settings(),
         store or MemoryStore(),
         read_samples(samples, None),
-        golden=emulator.compile(_plan(model)).run,
+        golden=lambda: emulator.compile(_plan(model)),
         proposer=emulator if propose else None,
         proposers=opener if adapt else None,
     ).search(Silent())

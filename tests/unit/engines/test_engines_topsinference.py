@@ -339,6 +339,9 @@ def test_the_dump_of_the_graph_is_read() -> None:
     ]
     assert ops[0].shapes == ((1, None, 22),)
     assert [op.id for op in read_hlir(HLIR, "order")] == [0, 1, 2, 3]
+    # PyTorch's names hold the word that begins a dump.
+    named = HLIR.replace('"conv"', '"module.conv"')
+    assert [op.id for op in read_hlir(named, "order")] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(

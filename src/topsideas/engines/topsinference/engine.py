@@ -208,6 +208,8 @@ class TopsExecutable:
             return None
         checked = checked_feeds(self.engine.model, feeds)
         build = self.build(_shapes(checked), STATISTICS, (le, ge))
+        for old in build.folder.glob(profile.statistics_files):
+            old.unlink()  # of another sample
         outputs = self.engine.run(build.engine, checked)
         return read_statistics(build.folder, profile.statistics_files), outputs
 

@@ -14,6 +14,7 @@ from topsideas.graph.ops import Op
 from topsideas.graph.schemas import NO_SLOTS
 
 _OP = re.compile(r'^\s*(?:%[\w#:, %]+ = )?"?dtu_hlir\.([a-z0-9_]+)"?(.*)$', re.MULTILINE)
+_MODULE = re.compile(r"^\s*module\b", re.MULTILINE)
 _ATTRIBUTE = re.compile(r'(\w+) = (?:"([^"]*)"|(-?\d+))')
 _TENSOR = re.compile(r"tensor<([0-9?x]*?)x?(f16|bf16|f32|f64|i\d+|ui\d+|i1)>")
 # Ops that compute nothing: they hold, hand over or convert values.
@@ -52,8 +53,8 @@ def read_hlir(text: str, id_attribute: str) -> list[HlirOp]:
     Raises:
         EngineError: An op has no such attribute, or two have the same id.
     """
-    last = text[text.rfind("module") :] if "module" in text else text
-    found = list(_ops(last, id_attribute))
+    starts = [0, *(match.start() for match in _MODULE.finditer(text))]
+    found = list(_ops(text[starts[-1] :], id_attribute))
     ids = [op.id for op in found]
     if len(set(ids)) != len(ids):
         raise EngineError(
