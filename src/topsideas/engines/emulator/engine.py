@@ -32,7 +32,7 @@ from topsideas.graph.conversion_files import write_model
 from topsideas.graph.emulation import check_expressible, emulated
 from topsideas.graph.loading import Model
 from topsideas.graph.portable import placeholder
-from topsideas.graph.switched import switched
+from topsideas.graph.switched import draws, switched
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Accumulation, Numerics, Subnormals
 
@@ -107,13 +107,14 @@ class EmulatorEngine:
         """What runs a plan for a single use.
 
         All low and all kept are asked for twice by every search, with the other one in between:
-        where memory is not tight these two stay open.
+        where memory is not tight these two stay open. Not where an op draws numbers: a session
+        draws others when it runs again, a new one draws the same.
         """
         known = self._once.get(executable.low)
         if known is not None:
             return known
         opened = open_plan(executable._stamped(), self.spare_compiler, fused=False)
-        if not self._shares.tight:
+        if not self._shares.tight and not any(map(draws, self._model.graph)):
             self._once = dict([*self._once.items(), (executable.low, opened)][-_ONCE:])
         return opened
 
