@@ -210,3 +210,14 @@ def test_the_trace_shows_what_was_rounded_away() -> None:
     }
     assert kept[1].raw == ()
     assert kept[1].outputs[0][-1] == 1e5
+
+
+def test_the_second_execution_splits_sums_over_threads_whatever_the_machine() -> None:
+    """With one thread both executions round alike where a deployment does not."""
+    text = "g (float[4] x) => (float[4] y) { y = Relu (x) }"
+    proto = parse(text).SerializeToString()
+    threads = {
+        fused: runtime.session(proto, fused=fused).get_session_options().intra_op_num_threads
+        for fused in (False, True)
+    }
+    assert threads == {False: 1, True: 2}
