@@ -17,8 +17,8 @@ from topsideas.graph.portable import placeholder
 
 _PROVIDERS = ["CPUExecutionProvider"]
 
-# Measured: a plan whose margin is 0.967 with one thread, fused or not, has 1.004 with two. More than
-# there are processors is no harm, and the number must not depend on the machine.
+# Measured: a plan whose margin is 0.967 with one thread, fused or not, has 1.004 with two. More
+# than there are processors is no harm, and the number must not depend on the machine.
 _DEPLOYED_THREADS = 2
 
 # Elements of the weight that is asked whether it was copied.
