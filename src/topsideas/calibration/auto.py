@@ -91,6 +91,7 @@ class AutoSearch:
         self._errors: list[float] = []
         self._refuted = 0
         self._are_compared = self.judge.strict
+        self._differ = self.journal.recall("differ", None)  # of an earlier run
 
     def run(self) -> SearchResult:
         """Search.
@@ -265,7 +266,7 @@ class AutoSearch:
         return verdict
 
     def _recall(self, kept: Items) -> Verdict | None:
-        if self.journal.recall("differ", None) == sorted(kept):
+        if self._differ == sorted(kept):
             self.judge.strict = True
         return self.journal.verdict(kept, strict=self.judge.strict)
 

@@ -114,7 +114,3 @@ class Felt:
     def _run(self, low: Items, sample: int) -> Arrays:
         executable = self.engine.compile(PrecisionPlan(self.candidates - low))
         return executable.run(self.references.inputs(sample))
-
-
-def _values(text: str) -> np.ndarray:
-    return decode(text, np.float32)

@@ -12,6 +12,15 @@ from topsideas.verdict import Verdict
 Items = frozenset[int]
 
 
+# Questions that a search asks at most per item of its answer, and some more.
+_PER_ITEM, _MORE = 3, 25
+
+
+def questions_for(size: int) -> int:
+    """How many questions an answer of ``size`` items may take; optional ones end there."""
+    return _PER_ITEM * size + _MORE
+
+
 class BudgetSpent(Exception):  # noqa: N818 - it ends a search, it is no error
     """The budget does not allow another evaluation. Not an error: the best answer is returned."""
 

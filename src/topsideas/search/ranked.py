@@ -12,8 +12,8 @@ import math
 from collections.abc import Sequence
 from itertools import combinations, zip_longest
 
-from topsideas.search.draws import smaller_by_draws
-from topsideas.search.oracle import Items, Oracle
+from topsideas.search.draws import BEYOND_CHANCE, smaller_by_draws
+from topsideas.search.oracle import Items, Oracle, questions_for
 
 # Windows begin at this part of the prefix and get smaller by the second factor. Measured on real
 # models: answers 5 to 15 % smaller for a fifth fewer questions than runs alone.
@@ -21,16 +21,13 @@ _FIRST_WINDOW, _SMALLER = 8, 3
 # If less than this part is left after a round of windows, runs take over; they grow by the factor.
 # Measured on planted answers, 80 % of them ranked first: 2 asks up to 15 % more, 8 is no better.
 _JUNK, _GROWTH = 0.8, 4
-# Swaps end when a search has asked this many questions per item of its answer, and some more, or
-# after so many that failed. Measured: those that succeed mostly do within ten.
-_PER_ITEM, _MORE, _SWAPS = 3, 25, 16
+# Swaps end after so many that failed, if not before. Measured: those that succeed mostly do
+# within ten.
+_SWAPS = 16
 # Swaps are tried among so many items that are needed least, and so many that come next.
 _LEAST, _NEXT = 8, 8
 # How much further behind in the ranking an item makes a swap less likely.
 _FURTHER = 0.1
-# Without an item that is missed by more than this margin no set passes by chance: margins of sets
-# with equal predicted errors were measured to differ by a standard deviation of 10 to 40 %.
-_NEEDED = 3.0
 
 
 def ranked_search(
@@ -201,7 +198,7 @@ def _first_spared(
 
 def _swapped(oracle: Oracle, fixed: Items, kept: Items, ranking: Sequence[int]) -> Items | None:
     """A set that passes with one item for two, while enough questions are left to certify it."""
-    left = _PER_ITEM * len(kept) + _MORE - len(oracle.ledger) - len(kept)
+    left = questions_for(len(kept)) - len(oracle.ledger) - len(kept)
     others = [item for item in ranking if item not in kept]
     oracle.phase = "swap"
     trials = _swaps(oracle, kept, kept - fixed, others)[: min(max(0, left), _SWAPS)]
@@ -215,7 +212,7 @@ def _swapped(oracle: Oracle, fixed: Items, kept: Items, ranking: Sequence[int]) 
 def _swaps(oracle: Oracle, kept: Items, movable: Items, others: Sequence[int]) -> list[Items]:
     """Two out, one in: out goes what is needed least, in comes what is next in the ranking."""
     needed = {item: _margin(oracle, kept - {item}) for item in movable}
-    spare = [i for i in movable if not _NEEDED < needed[i] < math.inf]
+    spare = [i for i in movable if not BEYOND_CHANCE < needed[i] < math.inf]
     least = sorted(spare, key=lambda i: (needed[i], i))[:_LEAST]
     found = [
         ((needed[a] + needed[b]) * (1 + _FURTHER * at), at, (a, b), item)
