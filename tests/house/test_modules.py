@@ -21,7 +21,9 @@ CHANGING = {
     "_Switching": "a graph being rewritten",
     "_Cut": "a model being cut",
     "Felt": "remembers what it measured",
+    "Ordering": "one ordering, from start to end",
     "Ranking": "one ranking, from start to end",
+    "EmulatedPlans": "remembers what it built",
     "PairTally": "grows block by block",
 }
 
