@@ -90,7 +90,7 @@ class AutoSearch:
         self._ranking: list[int] | None = None
         self._errors: list[float] = []
         self._refuted = 0
-        self._are_compared = self.judge.strict
+        self._are_compared = bool(self.journal.recall("compared", None))
         self._differ = self.journal.recall("differ", None)  # of an earlier run
 
     def run(self) -> SearchResult:
@@ -259,7 +259,7 @@ class AutoSearch:
             return self.judge.judge(kept)
         known = self.journal.recall("confirm", sorted(kept))
         if known is not None:
-            return Verdict.from_json(known)
+            return self._resumed(Verdict.from_json(known))[0]
         self.progress.phase("verifying the answer")
         verdict = self.judge.judge_executable(executable.second_opinion())
         self.journal.record("confirm", sorted(kept), verdict.to_json())
@@ -268,7 +268,13 @@ class AutoSearch:
     def _recall(self, kept: Items) -> Verdict | None:
         if self._differ == sorted(kept):
             self.judge.strict = True
-        return self.journal.verdict(kept, strict=self.judge.strict)
+        known = self.journal.verdict(kept, strict=self.judge.strict)
+        return known and self._resumed(known)[0]
+
+    def _resumed(self, *verdicts: Verdict) -> list[Verdict]:
+        """Verdicts of an earlier run, after which this one goes on as that did."""
+        self.judge.resume(*verdicts)
+        return list(verdicts)
 
     def _judge_and_record(self, kept: Items) -> Verdict:
         verdict = self.judged(kept)
@@ -292,6 +298,7 @@ class AutoSearch:
             return verdict
         second = self.judge.margin_in(executable.second_opinion(), verdict.sample)
         if abs(second - verdict.margin) <= _ALIKE * self.settings.bound:
+            self.journal.record("compared", None, value=True)
             return verdict
         self.judge.strict = True
         baseline = self.judge.other_verdict(self.candidates)
@@ -318,7 +325,7 @@ class AutoSearch:
         """The verdicts on every sample, the worst first."""
         known = self.journal.recall("full", sorted(kept))
         if known is not None:
-            return [Verdict.from_json(v) for v in known]
+            return self._resumed(*(Verdict.from_json(v) for v in known))
         runner = self.judge.once(kept) if kept == self.must else None
         verdicts = self.judge.verdicts(kept, runner)
         self.journal.record("full", sorted(kept), [v.to_json() for v in verdicts])

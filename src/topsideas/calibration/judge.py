@@ -140,6 +140,18 @@ class Judge:
         self._order = [v.sample for v in found if v.sample is not None]
         return found
 
+    def resume(self, *verdicts: Verdict) -> None:
+        """Ask samples in the order that these verdicts of an earlier run led to.
+
+        A run that was killed then goes on as if it had not been: the same sample decides.
+
+        Args:
+            verdicts: On one plan, as :meth:`judge` or :meth:`verdicts` gave them.
+        """
+        for verdict in reversed(verdicts):
+            if len(verdicts) > 1 or not verdict.passed:
+                self._ask_first(verdict.sample)
+
     def margin_in(self, executable: Runnable, sample: int) -> float:
         """The margin of one sample in some execution; infinite where it fails to run."""
         margin = self._judge_sample(executable, sample, self._settings.bound).margin
