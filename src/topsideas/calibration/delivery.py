@@ -12,6 +12,7 @@ from topsideas.calibration.plans import PlanFile
 from topsideas.errors import UsageError
 from topsideas.formats.base import Order
 from topsideas.formats.registry import FORMATS, ONNX, write
+from topsideas.graph.conversion_files import TEMPORARY
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def deliver(
             raise UsageError(f"{flag}: format {name} says nothing of inputs")
         written = write(name, Order(plan.model, plan.plan, plan.numerics, path))
         return Delivery(written.files, written.notes, None)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{path.name}.", dir=path.parent) as folder:
         mixed = Path(folder) / "mixed.onnx"
         export = export_to(mixed)
         written = write(name, Order(plan.model, plan.plan, plan.numerics, path, mixed))

@@ -18,6 +18,10 @@ _INLINE_LIMIT = 1_500_000_000
 _EXTERNAL_BYTES = 1024
 
 
+# Whoever knows that no other run is writing removes what begins so: a killed run left it.
+TEMPORARY = ".topsideas-tmp."
+
+
 class _HasModel(Protocol):
     @property
     def model(self) -> ir.Model: ...
@@ -45,7 +49,7 @@ def write_model(model: ir.Model, path: Path, *, inline_limit: int = _INLINE_LIMI
     # Serialising renames and moves tensors: work on a copy, which shares their bytes.
     model = model.clone()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{TEMPORARY}{path.name}.", dir=path.parent) as folder:
         names = _save(model, Path(folder), path, inline_limit)
         targets = [path.parent / name for name in names]
         for target in reversed(targets):  # weights first: the model never points to nothing

@@ -7,7 +7,12 @@ import logging
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from topsideas.errors import WorkspaceError
-from topsideas.workspace.files import remove_empty, remove_file, replace_file, temporary_of
+from topsideas.workspace.files import (
+    remove_empty,
+    remove_file,
+    remove_leftovers_of,
+    replace_file,
+)
 
 PRIVATE = ".topsideas"
 """The tool's own folder inside the workspace."""
@@ -31,7 +36,7 @@ class Manifest:
         self._path = path
         self._names = {name for name in self._load() if self._is_safe(name)}
         for name in self._names:
-            remove_file(temporary_of(root / name))
+            remove_leftovers_of(root / name)
 
     def claim(self, name: str) -> Path:
         """The path of an artefact, now recorded as the tool's; its folders are made.

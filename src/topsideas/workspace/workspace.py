@@ -79,6 +79,7 @@ class Workspace:
         private = root / PRIVATE
         with os_errors(root, "open the workspace"), contextlib.ExitStack() as undo:
             _make_folder(root)
+            _refuse_links(private)
             undo.callback(_locked(root).release)
             manifest = _prepared(root, fingerprint, clean=clean)
             journal = Journal(private / _JOURNAL)
@@ -160,6 +161,16 @@ def _make_folder(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise WorkspaceError(f"{root}: is a file, expected a folder for the workspace")
     (root / PRIVATE).mkdir(parents=True, exist_ok=True)
+
+
+def _refuse_links(private: Path) -> None:
+    """A link that came with somebody's folder would lead what is written here to elsewhere."""
+    for path in (private, *private.rglob("*")):
+        if path.is_symlink():
+            raise WorkspaceError(
+                f"{path}: is a link, and nothing is written outside the workspace; expected the "
+                "tool's own files; remove the link or use another --workspace"
+            )
 
 
 def _locked(root: Path) -> filelock.BaseFileLock:
