@@ -21,6 +21,10 @@ EXIT_INTERRUPTED = 130
 """What the command line returns after Ctrl-C; no error, the best answer so far is kept."""
 
 
+EXIT_BUG = 4
+"""What the command line returns after an error that nobody foresaw: a bug of ours."""
+
+
 class TopsideasError(Exception):
     """Root of all errors raised on purpose. ``exit_code`` is what the command line returns."""
 

@@ -8,7 +8,9 @@ counts rows written again, so that a repeated evaluation cannot go unseen.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
 import random
 import signal
 import sqlite3
@@ -77,11 +79,20 @@ class Search:
         report: dict[str, Any] = json.loads(self.json.read_text("utf-8"))
         return report
 
-    def killed_after(self, seconds: float) -> bool:
-        """Start and kill so long after the journal appeared; whether it had not ended before."""
+    def watched(self, process: subprocess.Popen[str], until: float = math.inf) -> int:
+        """Wait for so many changes of the journal, or the process's end; how many there were."""
+        log, seen, changes = self.journal.with_name(f"{self.journal.name}-wal"), 0, 0
+        while changes < until and process.poll() is None:
+            with contextlib.suppress(FileNotFoundError):
+                last, seen = seen, log.stat().st_mtime_ns
+                changes += seen != last
+            time.sleep(0.001)
+        return changes
+
+    def killed(self, changes: int, seconds: float) -> bool:
+        """Start and kill so long after so many changes; whether it had not ended before."""
         process = self.start()
-        while not self.journal.exists() and process.poll() is None:
-            time.sleep(0.005)
+        self.watched(process, changes)
         time.sleep(seconds)
         process.kill()
         process.communicate()
@@ -138,15 +149,11 @@ class Killer:
 
     def __init__(self, folder: Path, seed: int = 0) -> None:
         self._folder, self._random = folder, random.Random(seed)
-        self.figures = Figures()
+        self.figures, self._searches = Figures(), 0
         whole = self._search("whole")
-        start = time.monotonic()
         process = whole.start()
-        while not whole.journal.exists():
-            time.sleep(0.005)
-        self._before = time.monotonic() - start
+        self._changes = whole.watched(process)
         process.communicate()
-        self._seconds = time.monotonic() - start - self._before
         self._expected = lasting(json.loads(whole.json.read_text("utf-8")))
         self._files = _names(whole.workspace)
 
@@ -156,9 +163,13 @@ class Killer:
 
     def kill(self) -> None:
         """Kill one search, one in four twice, and let the next run end."""
-        search = self._search(f"kill{self.figures.kills}")
+        search = self._search(f"search{self._searches}")
+        self._searches += 1
         for _ in range(1 + (self._random.random() < 0.25)):
-            if search.killed_after(self._random.uniform(0, self._seconds)):
+            changes = self._random.randrange(1, self._changes + 1)
+            # The last rows are followed by the executables and the report.
+            last = changes > 0.9 * self._changes
+            if search.killed(changes, self._random.uniform(0, 0.5 if last else 0.02)):
                 self.figures.kills += 1
             else:
                 self.figures.ended_before += 1

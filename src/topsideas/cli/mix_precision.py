@@ -36,6 +36,7 @@ from topsideas.plan import PrecisionPlan
 from topsideas.precision import PRECISIONS
 from topsideas.report.console import show
 from topsideas.report.document import check_target, document, write_json
+from topsideas.report.text import printable
 from topsideas.samples.npz import SampleFolder, scan_folder
 from topsideas.samples.sample import split_holdout
 from topsideas.samples.signature import signature_of
@@ -293,4 +294,13 @@ def _ids(samples: list[int]) -> str:
 
 def _log_to_stderr(verbose: int) -> None:
     level = logging.DEBUG if verbose > 1 else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _Printable(logging.Formatter):
+    """Messages quote names out of files, which may hold what a terminal obeys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(printable(line) for line in super().format(record).split("\n"))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from topsideas.calibration.selection import bounded_text
 from topsideas.calibration.settings import Settings, Validator
 from topsideas.engines.emulator.runtime import default_threads
 from topsideas.engines.options import PATIENT, EngineOptions, Isolation
@@ -85,7 +86,7 @@ def overflow_of(args: Namespace, engine: str, found: Mapping[str, Any] | None = 
     """What was asked for, else what the engine does, else what a report or the target says."""
     if args.overflow is not None:
         return str(args.overflow)
-    there = (found or {}).get("overflow", _OVERFLOW[args.target])
+    there = (found or {}).get("overflow") or _OVERFLOW[args.target]
     return ENGINES[engine].overflow or str(there)
 
 
@@ -117,8 +118,8 @@ def compile_options(text: str) -> dict[str, Any]:
     if text.startswith("@"):
         source = text[1:]
         try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = bounded_text(Path(source))
+        except (OSError, ValueError) as error:
             raise UsageError(f"--compile_options: cannot read {source}: {error}") from error
     try:
         options = json.loads(text)

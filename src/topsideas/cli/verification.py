@@ -10,7 +10,7 @@ from topsideas.calibration.controls import refuse_baseline
 from topsideas.calibration.deployed import readback_notes
 from topsideas.calibration.journal import MemoryStore
 from topsideas.calibration.opening import open_engines
-from topsideas.calibration.plans import part
+from topsideas.calibration.plans import options_of
 from topsideas.calibration.problem import Problem, make_problem, read_samples
 from topsideas.calibration.selection import foreign_plans, read_report, select_ops
 from topsideas.calibration.settings import Settings
@@ -35,7 +35,7 @@ def verify(args: argparse.Namespace) -> int:
     """Judge and print; returns the exit code. Raises TopsideasError."""
     check_target(args.output_json)
     report = read_report(Path(args.plan))
-    asked = part(report, "options")
+    asked = options_of(Path(args.plan), report)
     precision = PRECISIONS[args.precision or asked.get("precision", "fp16")]
     model = load_model(args.model, precision)
     name, chosen = choose(args.engine, "onnx")

@@ -126,6 +126,7 @@ def _build(
         raise ModelError(
             f"{_name(path)}: not a usable ONNX graph: {_root_cause(error)}"
         ) from error
+    _check_defined(model, path)
     if path is not None:
         ir.external_data.set_base_dir(model.graph, path.parent.resolve())
         take_in(model.graph, _STAYS_OUTSIDE)
@@ -135,6 +136,19 @@ def _build(
     ops = enumerate_ops(model, target)
     _tell_nodes_apart(model)
     return Model(model, digest, path, files, inlined, ops, target, notes)
+
+
+def _check_defined(model: ir.Model, path: Path | None) -> None:
+    """Every value that is read must come from somewhere; the checker skips functions' outputs."""
+    for graph in model.graphs():
+        read = [value for node in graph for value in node.inputs if value is not None]
+        for value in (*read, *graph.outputs):
+            made = value.producer() or value.is_graph_input() or value.is_initializer()
+            if not made:
+                raise ModelError(
+                    f"{_name(path)}: not a valid ONNX model: nothing makes the value "
+                    f"{value.name!r}; expected a node, an input or a weight of that name"
+                )
 
 
 def _lift(model: ir.Model, precision: Precision) -> tuple[str, ...]:
