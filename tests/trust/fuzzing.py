@@ -229,7 +229,7 @@ def _one_target(target: str, seconds: float, seed: int, folder: Path) -> None:
     import atheris
 
     recorder, rng = Recorder(folder), random.Random(f"{target} {seed}")
-    corpus = folder / "corpus" / target
+    corpus, sound = folder / "corpus" / target, list(seeds()[target].values())
     corpus.mkdir(parents=True, exist_ok=True)
     for name, content in seeds()[target].items():
         (corpus / name).write_bytes(content)
@@ -238,6 +238,8 @@ def _one_target(target: str, seconds: float, seed: int, folder: Path) -> None:
     bounded()
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
+        if rng.random() < 0.5:  # most of what libFuzzer keeps is refused at the first look
+            data = rng.choice(sound)
         changed = MUTATORS[target](data, rng) if rng.random() < 0.9 else atheris.Mutate(data, most)
         return changed[:most]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import reprlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,11 @@ from topsideas.errors import PlanError
 from topsideas.graph.loading import Model
 
 # Reports on many samples are large.
-_MAX_FILE_BYTES = 512 << 20
+_MAX_FILE_BYTES = 256 << 20
+# Of a value that a file holds.
+_SHOWN = 80
+# No exporter's names are longer, and looking for similar ones takes time.
+_LONGEST = 4096
 # No longer than an id can be: Python refuses to read numbers of thousands of digits.
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
@@ -107,7 +110,7 @@ def foreign_plans(model: Model, engine: Identity, tokens: Iterable[str | int]) -
             there = report.get(what)
             there = there if isinstance(there, dict) else {}
             other = [
-                f"{k} {reprlib.repr(there[k])}" for k in here if k in there and there[k] != here[k]
+                f"{k} {str(there[k])[:_SHOWN]}" for k in here if k in there and there[k] != here[k]
             ]
             if other:
                 lines.append(
@@ -119,6 +122,8 @@ def foreign_plans(model: Model, engine: Identity, tokens: Iterable[str | int]) -
 
 def _one(model: Model, token: str | int) -> int:
     text = str(token)
+    if len(text) > _LONGEST:
+        raise PlanError(f"no op has the name {text[:_SHOWN]!r}..., {len(text)} characters long")
     if _NUMBER.fullmatch(text):
         return _checked_id(model, int(text))
     named = [op.id for op in model.ops if op.name == text]
@@ -154,7 +159,7 @@ def bounded_text(path: Path, limit: int = _MAX_FILE_BYTES) -> str:
     with path.open("rb") as stream:
         content = stream.read(limit + 1)
     if len(content) > limit:
-        raise ValueError(f"it is over {limit >> 20} MB")
+        raise ValueError(f"over {limit >> 20} MB; expected a list of op ids, or a report")
     return content.decode("utf-8-sig")
 
 
