@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
 from topsideas.calibration.export import Feeds, export_model
 from topsideas.engines.base import Engine, finalized
-from topsideas.graph.conversion_files import TEMPORARY, write_model
+from topsideas.graph.conversion_files import folder_beside, write_model
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Numerics
@@ -85,9 +84,7 @@ def export_deploy_model(
 
 def _write_whole(target: Path, write: Callable[[Path], object]) -> None:
     """Let an engine write a file, and what belongs beside it, complete or not at all."""
-    with tempfile.TemporaryDirectory(
-        prefix=f"{TEMPORARY}{target.name}.", dir=target.parent
-    ) as folder:
+    with folder_beside(target) as folder:
         write(Path(folder) / target.name)
         for file in sorted(Path(folder).iterdir(), reverse=True):  # weights before the model
             file.replace(target.parent / file.name)

@@ -35,7 +35,9 @@ def settings(args: Namespace, must_keep: frozenset[int]) -> Settings:
     tolerance = Tolerance(args.rtol, args.atol, args.ntol)
     return Settings(
         criterion=tolerance if args.cos_sim is None else Cosine(args.cos_sim, tolerance),
-        validator=_validator(args.val_func, args.val_scope) if args.val_func else None,
+        validator=_validator(args.val_func, args.val_scope, args.val_timeout)
+        if args.val_func
+        else None,
         bound=args.margin,
         must_keep=must_keep,
         budget=Budget(args.max_evaluations, args.time_limit),
@@ -133,13 +135,13 @@ def compile_options(text: str) -> dict[str, Any]:
     return options
 
 
-def _validator(reference: str, scope: str) -> Validator:
+def _validator(reference: str, scope: str, seconds: float) -> Validator:
     file, _, name = reference.rpartition(":")
     if not file or not name:
         raise UsageError(f"--val_func {reference!r}: expected FILE.py:NAME")
     function = _load_function(Path(file), name)
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    return Validator(function, scope, {"file_sha256": digest, "name": name})
+    return Validator(function, scope, {"file_sha256": digest, "name": name}, seconds)
 
 
 @contextlib.contextmanager
