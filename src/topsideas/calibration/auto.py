@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from topsideas.calibration.controls import check_deterministic, refuse_baseline
+from topsideas.calibration.controls import refuse_baseline
 from topsideas.calibration.curve import Curve, margin_curve
 from topsideas.calibration.felt import Felt
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
+from topsideas.calibration.noise import Noise
 from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.ranking import Ranking, overflowing, telling
@@ -90,6 +91,7 @@ class AutoSearch:
         self._ranking: list[int] | None = None
         self._errors: list[float] = []
         self._refuted = 0
+        self._noise = Noise(self.engine, self.judge, self.journal)
         self._are_compared = bool(self.journal.recall("compared", None))
         self._differ = self.journal.recall("differ", None)  # of an earlier run
 
@@ -114,7 +116,14 @@ class AutoSearch:
 
     def _answer(self) -> Items:
         self.oracle.phase = "all low"
-        return self.must if self.oracle.passes(self.must) else self.search()
+        if not self.oracle.passes(self.must):
+            return self.search()
+        if self._noise.is_possible:
+            self._check_deterministic()
+            if self._noise.note and not (verdict := self._again(self.must)).passed:
+                self.oracle.refute(self.must, verdict)
+                return self.search()
+        return self.must
 
     def search(self) -> Items:
         """The answer, where keeping nothing but what must be kept fails. Raises BudgetSpent."""
@@ -168,10 +177,19 @@ class AutoSearch:
             refuse_baseline(verdict, self.settings)
 
     def _check_deterministic(self) -> None:
-        if not self.journal.recall("control", "same"):
-            inputs = self.references.inputs(self.judge.hardest)
-            check_deterministic(self.judge.once(self.must), inputs)
-            self.journal.record("control", "same", value=True)
+        inputs = self.references.inputs(self.judge.hardest)
+        if self._noise.look(self.judge.once(self.must), inputs):
+            self._check_noisy_baseline()
+
+    def _check_noisy_baseline(self) -> None:
+        """All-kept must pass every time."""
+        verdict = self._again(self.candidates)
+        if not verdict.passed:
+            refuse_baseline(verdict, self.settings)
+
+    def _again(self, kept: Items) -> Verdict:
+        """The verdict by a stricter rule than the one that the oracle knows."""
+        return self._recall(kept) or self._judge_and_record(kept)
 
     def _rank(self) -> list[int]:
         """The order in which to keep ops. Those that overflow come first, if that is enough."""
@@ -241,6 +259,9 @@ class AutoSearch:
             return kept
         self._refuted = 1
         self.judge.strict = True
+        if not isinstance(self.engine.compile(PrecisionPlan(kept)), SecondOpinion):
+            self._noise.contradicted()
+            self._check_noisy_baseline()
         doubted = self.oracle.refute(kept, verdict)
         if self._ranking is None:  # it was the plan that keeps nothing
             return self._answer()
@@ -323,12 +344,13 @@ class AutoSearch:
 
     def _verdicts(self, kept: Items) -> list[Verdict]:
         """The verdicts on every sample, the worst first."""
-        known = self.journal.recall("full", sorted(kept))
+        key = sorted(kept) if self.judge.repeats == 1 else [sorted(kept), self.judge.repeats]
+        known = self.journal.recall("full", key)
         if known is not None:
             return self._resumed(*(Verdict.from_json(v) for v in known))
         runner = self.judge.once(kept) if kept == self.must else None
         verdicts = self.judge.verdicts(kept, runner)
-        self.journal.record("full", sorted(kept), [v.to_json() for v in verdicts])
+        self.journal.record("full", key, [v.to_json() for v in verdicts])
         return verdicts
 
     def _result(self, final: Items, stopped: str, curve: Curve | None = None) -> SearchResult:
@@ -359,9 +381,12 @@ class AutoSearch:
             holdout=self._held_out(final),
             refuted=self._refuted,
             confirmed=not stopped or self.judge.strict,
+            noise=self._noise.note,
         )
 
     def _held_out(self, kept: Items) -> Verdict | None:
         if self.held is None:
             return None
-        return Judge(self.engine, self.held, self.settings).full_margin(kept)
+        judge = Judge(self.engine, self.held, self.settings)
+        judge.repeats = self.judge.repeats
+        return judge.full_margin(kept)

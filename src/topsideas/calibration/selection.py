@@ -123,7 +123,7 @@ def foreign_plans(model: Model, engine: Identity, tokens: Iterable[str | int]) -
 def _one(model: Model, token: str | int) -> int:
     text = str(token)
     if len(text) > _LONGEST:
-        raise PlanError(f"no op has the id or name {text[:_SHOWN]}..., {len(text)} characters")
+        raise PlanError(f"no op has the id or name {text[:_SHOWN]!r} and so on, {len(text)} long")
     if _NUMBER.fullmatch(text):
         return _checked_id(model, int(text))
     named = [op.id for op in model.ops if op.name == text]
