@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,8 @@ from topsideas.workspace.files import (
 from topsideas.workspace.journal import Journal
 from topsideas.workspace.manifest import PRIVATE, Manifest
 from topsideas.workspace.marker import check_fingerprint, check_format, write_marker
+
+_log = logging.getLogger("topsideas.workspace")
 
 ARRAY_LIMIT = 4 << 30
 """Bytes that cached arrays may take on disk."""
@@ -121,9 +124,12 @@ class Workspace:
         return self._arrays.get(kind, key)
 
     def put_arrays(self, kind: str, key: str, arrays: Mapping[str, Array]) -> None:
-        """Cache arrays. They may be evicted later: the longest unused go first."""
-        with os_errors(self.root, "cache arrays in the workspace"):
-            self._arrays.put(kind, key, arrays)
+        """Cache arrays. They may be evicted later, and are not kept where the disk is full."""
+        try:
+            with os_errors(self.root, "cache arrays in the workspace"):
+                self._arrays.put(kind, key, arrays)
+        except WorkspaceError as error:  # what is missing in a cache is computed again
+            _log.warning("%s", error)
 
     def path(self, name: str) -> Path:
         """Where an artefact belongs, now recorded as the tool's.
