@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -28,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     words = list(sys.argv[1:] if argv is None else argv)
     args = build_parser(listing="--list_ops" in words).parse_args(words)
+    _bound_memory()
     try:
         # Each subcommand names its module; a run imports that one only.
         code: int = import_module(args.module).run(args, words)
@@ -57,6 +60,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         _say(f"{_place(error)}; this is a bug of topsideas: please report it with the command")
         return EXIT_BUG
+
+
+def _bound_memory() -> None:
+    """Let an allocation beyond the machine's memory fail here, rather than end other programs.
+
+    A file of a few bytes can declare tensors of any size; what a runtime then asks for fails like
+    any other op that cannot run.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft == resource.RLIM_INFINITY or soft > memory:
+        # What does not fit under the hard limit is bounded by that already.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
 
 
 def _place(error: Exception) -> str:

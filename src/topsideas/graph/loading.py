@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,10 @@ _DEFAULT_OPSET = 17
 
 # Weights in external files from this size on stay there and are mapped when they are used.
 _STAYS_OUTSIDE = 1 << 20
+
+
+# No model that anybody runs has more; a file of 2 kB can say so.
+_MOST_NODES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,7 @@ def load_model(source: str | Path | onnx.ModelProto, precision: Precision = FP16
         path = Path(source)
         proto = _read_proto(path)
     _check_not_empty(proto, path)
+    _check_inlined_size(proto, path)
     files = _external_files(proto, path)
     _check_valid(proto, path)
     digest = _digest(proto, files)
@@ -217,6 +222,34 @@ def _check_not_empty(proto: onnx.ModelProto, path: Path | None) -> None:
         raise ModelError(
             f"{_name(path)}: the graph has no outputs; expected at least one to compare"
         )
+
+
+def _check_inlined_size(proto: onnx.ModelProto, path: Path | None) -> None:
+    """Functions that call functions several times over can make a small file endless."""
+    sizes: dict[tuple[str, str], int] = {}
+    # A function's size is known once those of all it calls are; after so many rounds all are.
+    for _ in range(len(proto.functions)):
+        known = dict(sizes)
+        for function in proto.functions:
+            key = function.domain, function.name
+            sizes[key] = min(_inlined_size(function.node, known), _MOST_NODES + 1)
+        if sizes == known:
+            break
+    if _inlined_size(proto.graph.node, sizes) > _MOST_NODES:
+        raise ModelError(
+            f"{_name(path)}: its local functions are more than {_MOST_NODES} nodes when inlined; "
+            "expected a model that can be held in memory"
+        )
+
+
+def _inlined_size(nodes: Iterable[onnx.NodeProto], sizes: Mapping[tuple[str, str], int]) -> int:
+    total = 0
+    for node in nodes:
+        total += sizes.get((node.domain, node.op_type), 1)
+        for attr in node.attribute:
+            for body in [attr.g] if attr.HasField("g") else attr.graphs:
+                total += _inlined_size(body.node, sizes)
+    return total
 
 
 def _check_valid(proto: onnx.ModelProto, path: Path | None) -> None:
