@@ -6,11 +6,13 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.e2e.e2e_bench import Bench, squares_bench
+from tests.e2e.e2e_bench import SQUARES_ANSWER, Bench, squares_bench
 from tests.trust.killing import lasting
 
 FLIPS = 400 if os.environ.get("TOPSIDEAS_FULL") else 16
@@ -46,13 +48,19 @@ def _copy(sound: Bench, folder: Path) -> Bench:
     return bench
 
 
+@cache
+def _expected(sound: Bench) -> dict[str, Any]:
+    return lasting(sound.run().found)
+
+
 def _check(bench: Bench, sound: Bench, spoilt: Path) -> None:
     outcome = bench.run()
     if outcome.code == 2:
         assert any(text in outcome.err for text in REFUSALS), (spoilt, outcome.err)
-        assert outcome.report is None
+        # Files that may be the user's are not overwritten, but the answer is told.
+        assert outcome.report is None or outcome.report["fp32_nodes"] == SQUARES_ANSWER
         return
-    expected, found = lasting(sound.run().found), lasting(outcome.found)
+    expected, found = _expected(sound), lasting(outcome.found)
     assert (outcome.code, outcome.err) == (0, ""), spoilt
     assert found == expected, spoilt
 
