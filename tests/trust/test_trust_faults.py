@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
-from tests.e2e.e2e_bench import SQUARES_ANSWER, Bench, rows, squares_bench
+from tests.e2e.e2e_bench import SQUARES_ANSWER, Bench, parse, rows, squares_bench
 
 RULES = {
     "hangs": ("time.sleep(60)", "gave no answer on sample 0 within 1 s; expected True or False"),
@@ -78,6 +80,28 @@ def test_a_sample_that_changes_during_the_run_is_found(squares: Bench) -> None:
     assert (outcome.code, outcome.report) == (2, None)
     assert "sample 3: its files changed during the run; expected the arrays" in outcome.err
     assert squares.run("--rtol", "0.02").code == 1  # its golden outputs are not of these inputs
+
+
+def test_weights_that_change_during_the_run_spoil_no_later_run(tmp_path: Path) -> None:
+    """Weights of a megabyte and more are read when they are needed, not at the start."""
+    width = 1 << 18
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [4, width], bytes(16 * width), raw=True)
+    model = parse(f"(float[N,4] x) => (float[N,{width}] y) {{ y = MatMul(x, w) }}")
+    model.graph.initializer.append(weights)
+    onnx.external_data_helper.convert_model_to_external_data(model, location="w.bin")
+    bench = Bench(tmp_path)
+    onnx.save(model, bench.model)
+    bench.sample(0, rows())
+    data = bench.folder / "w.bin"
+    written = f"__import__('pathlib').Path({str(data)!r}).write_bytes(bytes({16 * width}))"
+    body = f"bool({written})"
+    outcome = bench.run(*_rule(bench, body))
+    assert (outcome.code, outcome.report) == (2, None)
+    assert f"{data}: changed during the run, so that its results may be of neither" in outcome.err
+    data.write_bytes(bytes(16 * width))
+    again = bench.run(*_rule(bench, "True"))
+    assert again.code == 0
+    assert again.found["search"]["evaluations"] > 0
 
 
 @pytest.mark.parametrize("years", [-60, 60])

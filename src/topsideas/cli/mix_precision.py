@@ -34,6 +34,7 @@ from topsideas.engines.registry import ENGINES, choose
 from topsideas.errors import (
     EXIT_INTERRUPTED,
     BaselineError,
+    ModelError,
     TopsideasError,
     UsageError,
     WorkspaceError,
@@ -116,6 +117,7 @@ class _Run:
             problem = self._problem(samples, engines, workspace)
             run = self._manual if self.args.manual else self._auto
             report, interrupted = run(problem, workspace)
+            self._check_model(workspace)
             if self.args.output_json:
                 with self._answer_first():
                     write_json(report, Path(self.args.output_json))
@@ -125,6 +127,13 @@ class _Run:
         if interrupted:
             return EXIT_INTERRUPTED
         return 0 if report["verdict"] == "pass" else 1
+
+    def _check_model(self, workspace: Workspace) -> None:
+        try:
+            self.model.check_unchanged()
+        except ModelError:
+            workspace.forget()  # nobody knows which results are of which weights
+            raise
 
     @contextlib.contextmanager
     def _answer_first(self) -> Iterator[None]:

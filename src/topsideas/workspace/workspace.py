@@ -119,6 +119,11 @@ class Workspace:
         """
         self._journal.put(kind, key, value)
 
+    def forget(self) -> None:
+        """Drop all values and cached arrays: they turned out not to be what they were kept as."""
+        self._journal.clear()
+        self._arrays.clean()
+
     def get_arrays(self, kind: str, key: str) -> dict[str, Array] | None:
         """Cached arrays by name; None if they are not there or damaged."""
         return self._arrays.get(kind, key)
