@@ -92,8 +92,8 @@ class AutoSearch:
         self._errors: list[float] = []
         self._refuted = 0
         self._noise = Noise(self.engine, self.judge, self.journal)
-        self._are_compared = bool(self.journal.recall("compared", None))
         self._differ = self.journal.recall("differ", None)  # of an earlier run
+        self._are_compared = bool(self.journal.recall("compared", None) or self._differ)
 
     def run(self) -> SearchResult:
         """Search.

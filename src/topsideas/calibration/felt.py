@@ -100,7 +100,7 @@ class Felt:
 
     def _keep(self, question: tuple[int, Items], values: np.ndarray, margin: float) -> np.ndarray:
         key = [question[0], sorted(question[1])]
-        # In this order: with deviations on record nobody measures the margin that a kill kept back.
+        # First, as with deviations on record nobody measures a margin that a kill kept back.
         if self.journal.recall("margin", key) is None:
             self.journal.record("margin", key, margin if np.isfinite(margin) else "inf")
         self.journal.record("felt", key, encode(values))
