@@ -30,7 +30,7 @@ NAMES = [
 ]
 NUMBERS = [0, 1, -1, 2, 7, 255, 65504, 2**31 - 1, -(2**31), 2**31, 2**40, 2**63 - 1, -(2**63)]
 FLOATS = [0.0, -0.0, 1e-45, 65504.0, 3.4e38, math.inf, -math.inf, math.nan]
-JSON = [None, True, 0, -1, 1.5, 10**30, 2**63, "", "x", "1", [], {}, [[]], {"a": []}, *NAMES]
+JSON = [None, True, 0, -1, 1.5, 10**400, 2**63, "", "x", "1", [], {}, [[]], {"a": []}, *NAMES]
 
 
 def mutate_bytes(data: bytes, rng: random.Random) -> bytes:

@@ -208,6 +208,7 @@ def test_a_pipe_without_an_end_is_not_read_to_it(tmp_path: Path) -> None:
         ({"options": {"cos_sim": []}}, "options.cos_sim is [], expected a number"),
         ({"options": {"precision": "fp8"}}, "options.precision is 'fp8', expected one of fp16"),
         ({"options": {"overflow": {}}}, "options.overflow is {}, expected one of inf, saturate"),
+        ({"margin": 10**400}, "margin is 1000000"),
         ({"margin": "\x1b[2J" * 99}, "margin is '\\x1b[2J"),
     ],
 )

@@ -95,7 +95,10 @@ _NUMBERS = ("rtol", "atol", "ntol", "cos_sim", "margin")
 
 
 def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and math.isfinite(value))
+    try:
+        return value is None or (isinstance(value, int | float) and math.isfinite(value))
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 def _foreign(path: Path, key: str, value: object, expected: str) -> PlanError:
