@@ -25,6 +25,7 @@ CHANGING = {
     "Ranking": "one ranking, from start to end",
     "EmulatedPlans": "remembers what it built",
     "PairTally": "grows block by block",
+    "Noise": "remembers what it found",
 }
 
 

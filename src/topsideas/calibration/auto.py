@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from topsideas.calibration.controls import check_deterministic, refuse_baseline
+from topsideas.calibration.controls import refuse_baseline
 from topsideas.calibration.curve import Curve, margin_curve
 from topsideas.calibration.felt import Felt
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
+from topsideas.calibration.noise import Noise
 from topsideas.calibration.ordering import Ordering
 from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
@@ -99,8 +100,9 @@ class AutoSearch:
         )
         self._ranking: list[int] | None = None
         self._refuted = 0
-        self._are_compared = self.judge.strict
+        self._noise = Noise(self.engine, self.judge, self.journal)
         self._differ = self.journal.recall("differ", None)  # of an earlier run
+        self._are_compared = bool(self.journal.recall("compared", None) or self._differ)
 
     def run(self) -> SearchResult:
         """Search.
@@ -123,7 +125,14 @@ class AutoSearch:
 
     def _answer(self) -> Items:
         self.oracle.phase = "all low"
-        return self.must if self.oracle.passes(self.must) else self.search()
+        if not self.oracle.passes(self.must):
+            return self.search()
+        if self._noise.is_possible:
+            self._check_deterministic()
+            if self._noise.note and not (verdict := self._again(self.must)).passed:
+                self.oracle.refute(self.must, verdict)
+                return self.search()
+        return self.must
 
     def search(self) -> Items:
         """The answer, where keeping nothing but what must be kept fails. Raises BudgetSpent."""
@@ -178,10 +187,19 @@ class AutoSearch:
             refuse_baseline(verdict, self.settings)
 
     def _check_deterministic(self) -> None:
-        if not self.journal.recall("control", "same"):
-            inputs = self.references.inputs(self.judge.hardest)
-            check_deterministic(self.judge.once(self.must), inputs)
-            self.journal.record("control", "same", value=True)
+        inputs = self.references.inputs(self.judge.hardest)
+        if self._noise.look(self.judge.once(self.must), inputs):
+            self._check_noisy_baseline()
+
+    def _check_noisy_baseline(self) -> None:
+        """All-kept must pass every time."""
+        verdict = self._again(self.candidates)
+        if not verdict.passed:
+            refuse_baseline(verdict, self.settings)
+
+    def _again(self, kept: Items) -> Verdict:
+        """The verdict by a stricter rule than the one that the oracle knows."""
+        return self._recall(kept) or self._judge_and_record(kept)
 
     def _check_time(self) -> None:
         limit = self.settings.budget.seconds
@@ -203,6 +221,9 @@ class AutoSearch:
             return kept
         self._refuted = 1
         self.judge.strict = True
+        if not isinstance(self.engine.compile(PrecisionPlan(kept)), SecondOpinion):
+            self._noise.contradicted()
+            self._check_noisy_baseline()
         doubted = self.oracle.refute(kept, verdict)
         if self._ranking is None:  # it was the plan that keeps nothing
             return self._answer()
@@ -221,7 +242,7 @@ class AutoSearch:
             return self.judge.judge(kept)
         known = self.journal.recall("confirm", sorted(kept))
         if known is not None:
-            return Verdict.from_json(known)
+            return self._resumed(Verdict.from_json(known))[0]
         self.progress.phase("verifying the answer")
         verdict = self.judge.judge_executable(executable.second_opinion())
         self.journal.record("confirm", sorted(kept), verdict.to_json())
@@ -230,7 +251,13 @@ class AutoSearch:
     def _recall(self, kept: Items) -> Verdict | None:
         if self._differ == sorted(kept):
             self.judge.strict = True
-        return self.journal.verdict(kept, strict=self.judge.strict)
+        known = self.journal.verdict(kept, strict=self.judge.strict)
+        return known and self._resumed(known)[0]
+
+    def _resumed(self, *verdicts: Verdict) -> list[Verdict]:
+        """Verdicts of an earlier run, after which this one goes on as that did."""
+        self.judge.resume(*verdicts)
+        return list(verdicts)
 
     def _judge_and_record(self, kept: Items) -> Verdict:
         verdict = self.judged(kept)
@@ -254,6 +281,7 @@ class AutoSearch:
             return verdict
         second = self.judge.margin_in(executable.second_opinion(), verdict.sample)
         if abs(second - verdict.margin) <= _ALIKE * self.settings.bound:
+            self.journal.record("compared", None, value=True)
             return verdict
         self.judge.strict = True
         baseline = self.judge.other_verdict(self.candidates)
@@ -278,12 +306,13 @@ class AutoSearch:
 
     def _verdicts(self, kept: Items) -> list[Verdict]:
         """The verdicts on every sample, the worst first."""
-        known = self.journal.recall("full", sorted(kept))
+        key = sorted(kept) if self.judge.repeats == 1 else [sorted(kept), self.judge.repeats]
+        known = self.journal.recall("full", key)
         if known is not None:
-            return [Verdict.from_json(v) for v in known]
+            return self._resumed(*(Verdict.from_json(v) for v in known))
         runner = self.judge.once(kept) if kept == self.must else None
         verdicts = self.judge.verdicts(kept, runner)
-        self.journal.record("full", sorted(kept), [v.to_json() for v in verdicts])
+        self.journal.record("full", key, [v.to_json() for v in verdicts])
         return verdicts
 
     def _result(self, final: Items, stopped: str, curve: Curve | None = None) -> SearchResult:
@@ -314,9 +343,12 @@ class AutoSearch:
             holdout=self._held_out(final),
             refuted=self._refuted,
             confirmed=not stopped or self.judge.strict,
+            noise=self._noise.note,
         )
 
     def _held_out(self, kept: Items) -> Verdict | None:
         if self.held is None:
             return None
-        return Judge(self.engine, self.held, self.settings).full_margin(kept)
+        judge = Judge(self.engine, self.held, self.settings)
+        judge.repeats = self.judge.repeats
+        return judge.full_margin(kept)

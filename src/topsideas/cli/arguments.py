@@ -297,6 +297,13 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         "sample, or once with the lists of all samples (default: %(default)s)",
     )
     add(
+        "--val_timeout",
+        type=_seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="a call of val_func that takes longer ends the run (default: 600)",
+    )
+    add(
         "--holdout",
         type=_count,
         default=0,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,25 @@ from topsideas.cli.options import engine_options, settings, shape_bounds_of, thr
 from topsideas.cli.progress import progress_for
 from topsideas.cli.words import next_step
 from topsideas.engines.registry import ENGINES, choose
-from topsideas.errors import EXIT_INTERRUPTED, BaselineError
+from topsideas.errors import (
+    EXIT_INTERRUPTED,
+    BaselineError,
+    ModelError,
+    TopsideasError,
+    UsageError,
+    WorkspaceError,
+)
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import PRECISIONS
 from topsideas.report.console import show
 from topsideas.report.document import check_target, document, write_json
+from topsideas.report.text import printable
 from topsideas.samples.npz import SampleFolder, scan_folder
 from topsideas.samples.sample import split_holdout
 from topsideas.samples.signature import signature_of
 from topsideas.verdict import Verdict
+from topsideas.workspace.files import os_errors
 from topsideas.workspace.workspace import Workspace
 
 
@@ -69,6 +79,7 @@ class _Run:
         self.words = words
         self.model = model
         self.notes: list[str] = list(model.notes)
+        self.unwritten: TopsideasError | None = None
         self.engine_name, chosen = choose(args.engine, args.target)
         self.notes += [chosen] if chosen else []
         if not ENGINES[self.engine_name].numbers_ops:
@@ -106,12 +117,33 @@ class _Run:
             problem = self._problem(samples, engines, workspace)
             run = self._manual if self.args.manual else self._auto
             report, interrupted = run(problem, workspace)
+            self._check_model(workspace)
             if self.args.output_json:
-                write_json(report, Path(self.args.output_json))
+                with self._answer_first():
+                    write_json(report, Path(self.args.output_json))
         show(report, quiet=self.args.quiet, verbose=self.args.verbose > 0)
+        if self.unwritten is not None:
+            raise self.unwritten
         if interrupted:
             return EXIT_INTERRUPTED
         return 0 if report["verdict"] == "pass" else 1
+
+    def _check_model(self, workspace: Workspace) -> None:
+        try:
+            self.model.check_unchanged()
+        except ModelError:
+            workspace.forget()  # nobody knows which results are of which weights
+            raise
+
+    @contextlib.contextmanager
+    def _answer_first(self) -> Iterator[None]:
+        """A full disk must not hide what was found: what cannot be written is told after that."""
+        try:
+            with os_errors(Path(self.args.workspace), "write all files"):
+                yield
+        except (WorkspaceError, UsageError) as error:
+            self.unwritten = error
+            self.notes.append(f"not all files were written: {error}")
 
     def _samples(self) -> SampleFolder:
         folder = scan_folder(self.args.sample_dir, signature_of(self.model))
@@ -208,6 +240,7 @@ class _Run:
             off = self.args.finalize or found.stopped
             mode = "OFF" if off else self._mode(problem, "CALC")
             statistics = problem.statistics(found.plan, mode, self.thresholds, workspace, progress)
+        self.notes += [found.noise] if found.noise else []
         verdict = _overall(found)
         if self.args.finalize and verdict.passed:
             verdict = deployed_verdict(problem, found.plan, verdict)
@@ -230,6 +263,16 @@ class _Run:
         self, problem: Problem, workspace: Workspace, plan: PrecisionPlan, *, passed: bool
     ) -> dict[str, str]:
         self.notes += readback_notes(problem, plan)
+        files: dict[str, str] = {}
+        with self._answer_first():
+            files = self._written(problem, workspace, plan)
+        if self.args.finalize and not passed:
+            self.notes.append("the deploy model does not reach the accuracy that was asked for")
+        return files
+
+    def _written(
+        self, problem: Problem, workspace: Workspace, plan: PrecisionPlan
+    ) -> dict[str, str]:
         files = save_executables(
             problem.engine, self.model, plan, workspace, finalize=self.args.finalize
         )
@@ -243,8 +286,6 @@ class _Run:
             path, lines = save_deploy_model(self.model, plan, numerics, workspace, inputs)
             files["deploy_model"] = str(path)
             self.notes += lines
-        if self.args.finalize and not passed:
-            self.notes.append("the deploy model does not reach the accuracy that was asked for")
         return files
 
     def _document(
@@ -293,4 +334,13 @@ def _ids(samples: list[int]) -> str:
 
 def _log_to_stderr(verbose: int) -> None:
     level = logging.DEBUG if verbose > 1 else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _Printable(logging.Formatter):
+    """Messages quote names out of files, which may hold what a terminal obeys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(printable(line) for line in super().format(record).split("\n"))

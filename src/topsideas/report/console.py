@@ -131,7 +131,10 @@ def _kept(console: Console, report: Json, *, verbose: bool) -> None:
     table = _table("id", "type", "name", "why it stays in fp32")
     for op in shown:
         table.add_row(
-            str(op["id"]), Text(op["type"]), Text(printable(op["name"] or op["path"])), _why(op)
+            str(op["id"]),
+            Text(printable(op["type"])),
+            Text(printable(op["name"] or op["path"])),
+            _why(op),
         )
     console.print()
     title = "ops in fp32" if len(shown) == len(ops) else f"ops in fp32, {len(shown)} of {len(ops)}"
