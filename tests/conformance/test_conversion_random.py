@@ -11,16 +11,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from conversion_reference import assert_means_the_same, assert_tidy
-from conversion_runners import Runtime, opened
+from conversion_runners import Runtime
 from hypothesis import HealthCheck, Phase, assume, given, note, settings
 from hypothesis import strategies as st
-from random_models import SHAPE, models
+from random_models import feeds_of, models, plans_of, runs
 
 from topsideas.graph.conversion import Conversion, Converter, write
 from topsideas.graph.gates import check_export
 from topsideas.graph.loading import Model, load_model
 from topsideas.graph.ops import op_id
-from topsideas.plan import PrecisionPlan
 from topsideas.precision import BF16, FP16, Numerics, Overflow, Subnormals
 from topsideas.rounding import round_to
 
@@ -43,13 +42,13 @@ _NUMERICS = (
 )
 @given(models(), st.data())
 def test_random_models(proto: onnx.ModelProto, data: st.DataObject) -> None:
-    assume(_runs(proto))
+    assume(runs(proto))
     note(onnx.printer.to_text(proto))
     numerics = data.draw(st.sampled_from(_NUMERICS))
     source = load_model(proto, numerics.precision)
-    feeds = _feeds(source)
+    feeds = feeds_of(source)
     for low_io in (False, True):
-        plan = data.draw(_plans(source))
+        plan = data.draw(plans_of(source))
         conversion = Converter(source, numerics, low_io=low_io).convert(plan)
         if not low_io:
             assert_tidy(conversion, source)
@@ -61,45 +60,7 @@ def test_random_models(proto: onnx.ModelProto, data: st.DataObject) -> None:
         _assert_exports(conversion, feeds, run=numerics.precision is FP16 and not low_io)
 
 
-def _runs(proto: onnx.ModelProto) -> bool:
-    """Whether ONNX and its runtime take the model, but for names of nodes that it repeats."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    _unname(copy.graph)
-    try:
-        onnx.checker.check_model(copy, full_check=True)
-        opened(copy)
-    except Exception:  # of onnx's and onnxruntime's many kinds
-        return False
-    return True
-
-
-def _unname(graph: onnx.GraphProto) -> None:
-    for node in graph.node:
-        node.name = ""
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                _unname(attribute.g)
-
-
-def _plans(source: Model) -> st.SearchStrategy[PrecisionPlan]:
-    ids = sorted(source.candidates)
-    return st.sets(st.sampled_from(ids)).map(PrecisionPlan.of) if ids else st.just(
-        PrecisionPlan.of([])
-    )
-
-
-def _feeds(source: Model) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    return {
-        str(value.name): (2 * rng.standard_normal(SHAPE)).astype(np.float32)
-        for value in source.inputs()
-    }
-
-
-def _low(
-    source: Model, feeds: dict[str, np.ndarray], numerics: Numerics
-) -> dict[str, np.ndarray]:
+def _low(source: Model, feeds: dict[str, np.ndarray], numerics: Numerics) -> dict[str, np.ndarray]:
     """What low inputs can hold, and the weights among them too."""
     weights = source.graph.initializers.items()
     listed = {str(value.name) for value in source.graph.inputs}
