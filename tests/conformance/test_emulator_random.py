@@ -41,7 +41,7 @@ def test_random_models(proto: onnx.ModelProto, data: st.DataObject, overflow: Ov
         executable = engine.compile(plan)
         trace = executable.trace(feeds)
         assert all(record.id >= 0 for record in trace)
-        runnables = (executable, executable.second_opinion(), executable.once())
+        runnables = (executable, executable.freeze(), executable.once())
         for found in (trace.outputs, *(runnable.run(feeds) for runnable in runnables)):
             for output, value in zip(source.graph.outputs, expected, strict=True):
                 assert equal(found[str(output.name)], value), output.name
