@@ -265,6 +265,8 @@ def second_opinions_agree(opener: Opener) -> None:
     for planted, model, engine in _opened(opener):
         for plan in (PrecisionPlan(planted.answer), PrecisionPlan(model.candidates)):
             executable = engine.compile(plan)
+            able = isinstance(executable, SecondOpinion)
+            require(able == engine.capabilities().opinions, "what it can do is told wrongly")
             if not isinstance(executable, SecondOpinion):
                 raise NotApplicable("the engine runs a plan in one way only")
             second = executable.second_opinion()
