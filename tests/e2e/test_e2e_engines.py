@@ -49,7 +49,7 @@ def found(tmp_path: Path) -> tuple[Bench, Path]:
 
 def _verify(bench: Bench, plan: Path, *more: str) -> tuple[int, str, str, Any]:
     target = bench.folder / "verified.json"
-    words = ["onnx", "verify", "--model", str(bench.model), "--plan", str(plan)]
+    words = ["onnx", "verify", "--input_onnx", str(bench.model), "--plan", str(plan)]
     words += ["--sample_dir", str(bench.samples), "--output_json", str(target)]
     code, out, err = run_words([*words, *more])
     return code, out, err, json.loads(target.read_text()) if target.exists() else None
@@ -75,6 +75,20 @@ def test_a_plan_of_another_version_is_said_to_be(found: tuple[Bench, Path]) -> N
     assert code == 1
     assert "FAIL  0 ops in fp32" in out
     assert any("another engine (version onnxruntime 0.0)" in n for n in verified["notes"])
+
+
+def test_a_plan_of_another_model_is_refused_unless_asked_for(found: tuple[Bench, Path]) -> None:
+    bench, report = found
+    data = json.loads(report.read_text())
+    data["model"]["sha256"] = "0" * 64
+    report.write_text(json.dumps(data))
+    code, _, err, verified = _verify(bench, report)
+    assert (code, verified) == (2, None)
+    assert "found for another model" in err
+    assert "--other_model" in err
+    code, _, _, verified = _verify(bench, report, "--other_model")
+    assert code == 0
+    assert any("found for another model" in note for note in verified["notes"])
 
 
 def test_verifying_uses_the_reports_rule(found: tuple[Bench, Path]) -> None:

@@ -28,7 +28,7 @@ def register(commands: Any) -> None:
     )
     parser.set_defaults(module=__name__)
     add = parser.add_argument
-    add("--model", required=True, metavar="PATH", help="the fp32 model")
+    add("--input_onnx", required=True, metavar="PATH", help="the fp32 model")
     add("--plan", required=True, metavar="PATH", help="a report, or a file of op ids or names")
     add("--sample_dir", required=True, metavar="DIR", help="folder of samples")
     add("--engine", default=AUTO, choices=(AUTO, *ENGINES), help="what judges (default: auto)")
@@ -40,6 +40,11 @@ def register(commands: Any) -> None:
     add("--atol", type=float, metavar="X", help="default: the report's, or 1e-2")
     add("--margin", type=float, metavar="M", help="default: the report's, or 1.0")
     add("--output_json", metavar="PATH", help="write the verdicts here")
+    add(
+        "--other_model",
+        action="store_true",
+        help="judge a plan of another model, whose ops must have the same ids (default: an error)",
+    )
     add("--isolate", action="store_true", help="run the engine in a child process")
 
 

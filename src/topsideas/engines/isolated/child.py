@@ -35,9 +35,7 @@ class _Server:
         ops = self._engine.ops() if isinstance(self._engine, OwnOps) else None
         return self._engine.identity(), self._engine.capabilities(), ops
 
-    def compile(
-        self, kept: frozenset[int], way: str
-    ) -> tuple[int, list[str], tuple[str, ...]]:
+    def compile(self, kept: frozenset[int], way: str) -> tuple[int, list[str], tuple[str, ...]]:
         """Compile; returns a number for the executable, what it can do, and its notes.
 
         ``way`` is ``compiled``, ``finalized``, or a method of the compiled executable.
