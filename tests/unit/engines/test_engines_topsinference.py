@@ -299,7 +299,7 @@ def test_ranges_that_cannot_be_built(
     ("numerics", "text"),
     [
         (Numerics(BF16, Overflow.SATURATE), "fp16 only"),
-        (Numerics(FP16, Overflow.INF), "a GCU saturates"),
+        (Numerics(FP16, Overflow.INF), "on a GCU a value that does not fit saturates"),
     ],
 )
 def test_other_numerics_are_refused(

@@ -114,10 +114,13 @@ class Agreement:
 
 def _listed_weights(written: ir.Model, model: Model) -> Feeds:
     """The user's values of the weights that an export lists among its inputs."""
-    weights = model.graph.initializers
-    listed = [v.name for v in written.graph.inputs if v.name in written.graph.initializers]
-    values = {name: weights[name].const_value for name in listed if name in weights}
-    return {name: value.numpy() for name, value in values.items() if value is not None}
+    listed = {v.name for v in written.graph.inputs} & set(written.graph.initializers)
+    weights = model.graph.initializers.items()
+    return {
+        name: value.const_value.numpy()
+        for name, value in weights
+        if name in listed and value.const_value is not None
+    }
 
 
 class _Runner:

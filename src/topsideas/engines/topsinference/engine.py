@@ -19,7 +19,7 @@ import numpy as np
 from topsideas.engines.base import Arrays, Capabilities, Identity, OpRecord, Probe, Trace
 from topsideas.engines.feeds import checked_feeds
 from topsideas.engines.lazily import Lazily
-from topsideas.engines.options import EngineOptions
+from topsideas.engines.options import EngineOptions, refuse_emulated
 from topsideas.engines.topsinference.builds import (
     DUMP,
     FINAL,
@@ -38,7 +38,7 @@ from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
 from topsideas.graph.ops import Op
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import FP16, Accumulation, Overflow, Subnormals
+from topsideas.precision import FP16, Overflow
 
 
 class TopsEngine:
@@ -295,12 +295,7 @@ def _check_options(options: EngineOptions) -> None:
             f"TopsInference mixes fp32 with fp16 only; --precision {numerics.precision.name} can "
             "only be emulated"
         )
-    if numerics.overflow is not Overflow.SATURATE:
-        raise EngineError(
-            "a GCU saturates; --overflow inf can only be emulated. Remedy: --overflow saturate"
-        )
-    if (numerics.subnormals, numerics.accumulation) != (Subnormals.KEEP, Accumulation.FP32):
-        raise EngineError("a GCU decides about subnormals and accumulation itself")
+    refuse_emulated(options, "a GCU", Overflow.SATURATE)
 
 
 def load_in_process(path: Path, options: EngineOptions, scope: ExitStack) -> Any:
