@@ -20,7 +20,7 @@ def test_doctor_examines_one_engine_in_full() -> None:
     code, out, err = run_words(["doctor", "--full", "emulator"])
     assert (code, err) == (0, "")
     assert "low_ops_round" in out
-    assert "pass, 15 of 15 checks apply" in out
+    assert "pass, 16 of 16 checks apply" in out
 
 
 def test_doctor_says_why_an_engine_is_not_examined() -> None:
