@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from e2e_bench import SQUARES_ANSWER, Bench, run_words, squares_bench
+from e2e_bench import SQUARES_ANSWER, Bench, plain_bench, run_words, squares_bench
 
 from tests.standin.misbehaving import TARGET
 from topsideas.engines import registry
@@ -150,3 +150,18 @@ def test_other_packages_add_engines(monkeypatch: pytest.MonkeyPatch, squares: Be
     found = squares.run("--engine", "mine", target="onnx").found
     assert found["engine"]["name"] == "misbehaving"
     assert found["fp32_nodes"] == SQUARES_ANSWER
+
+
+def test_ops_that_are_low_already_are_noted(tmp_path: Path) -> None:
+    """The CPU provider gives 300 for 300 * 300 / 300 in fp16, and no emulation is between."""
+    text = """(float[1] x) => (float[1] y) <float c = {300}> {
+        h = Cast <to = 10> (x)
+        k = Cast <to = 10> (c)
+        a = Mul (h, k)
+        b = Div (a, k)
+        w = Cast <to = 1> (b)
+        y = Neg (w)
+    }"""
+    bench = plain_bench(tmp_path, text, {"x": np.array([300], np.float32)})
+    notes = bench.run(target="onnx").found["notes"]
+    assert any("ops 2, 3 are fp16 or bf16 in your model already" in note for note in notes)
