@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from topsideas.calibration.controls import check_deterministic, refuse_baseline
 from topsideas.calibration.curve import Curve, margin_curve
-from topsideas.calibration.felt import Felt
+from topsideas.calibration.felt import Felt, View
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
 from topsideas.calibration.pricing import PlanCost, plan_cost
@@ -26,6 +26,7 @@ from topsideas.search.cheapest import cheapen
 from topsideas.search.objective import Objective
 from topsideas.search.oracle import BudgetSpent, Items, Oracle
 from topsideas.search.pareto import nested
+from topsideas.search.prefix import decisive, shortest_prefix
 from topsideas.search.ranked import ranked_search, refined
 from topsideas.verdict import Verdict
 
@@ -178,18 +179,70 @@ class AutoSearch:
             self.journal.record("control", "same", value=True)
 
     def _rank(self) -> list[int]:
-        """The order in which to keep ops. Those that overflow come first, if that is enough."""
+        """The order in which to keep ops: first what overflows or leaves outputs without a number.
+
+        What does so drowns what all others do. It is all that is returned if that is enough.
+        """
         self.progress.phase("tracing fp32 ranges")
         self._over = self._overflowing()
         over = sorted(self._over - self.must)
         first: list[int] = []
         if over:
-            self.oracle.phase = "overflow"
-            first = self._order(over, self.must)
-            if self.oracle.passes(self.must | self._over):
+            first = self._measured(over, self._views(frozenset())).order()
+        if first and self._suffice(first):
+            return first
+        while breaking := self._breaking(frozenset(first)):
+            first += breaking
+            if self._suffice(first):
                 return first
-            self._start = len(first)
-        return first + self._order(sorted(self.candidates - self.must - self._over), self._over)
+        return self._completed(first)
+
+    def _completed(self, first: list[int]) -> list[int]:
+        """``first`` and all others in their order, measured wherever it turns out to matter.
+
+        An op that is needed and was overlooked stands far behind, and the shortest prefix that
+        passes ends with it. Then groups are split further if it is in one; else only another
+        sample needs it, or elements that nobody watched, and ops are measured there too.
+        """
+        views = self._views(frozenset(first))
+        ranking = self._measured(self._others(first), views)
+        order = first + self._order(ranking, len(first))
+        found = None if self.journal.nearby() else self._overlooked(order)
+        if found is None:
+            return order
+        op, view = found
+        if ranking.is_exact(op) or view.sample not in [v.sample for v in views]:
+            views = [*views, view]
+        again = self._measured(self._others(first), views)
+        again.thorough = not ranking.is_exact(op)
+        return first + self._order(again, len(first))
+
+    def _overlooked(self, order: list[int]) -> tuple[int, View] | None:
+        """The op that the shortest prefix ends with, not by chance, and where it is needed."""
+        self.oracle.phase = "prefix"
+        prefix = shortest_prefix(self.oracle, self.must, order, self._start)
+        verdict = decisive(self.oracle, self.must, prefix)
+        if verdict is None or verdict.sample is None:
+            return None
+        before = order[: prefix.length - 1]
+        return order[prefix.length - 1], View(verdict.sample, self.must.union(before))
+
+    def _suffice(self, first: list[int]) -> bool:
+        self.oracle.phase = "overflow"
+        self._start = len(first)
+        return self.oracle.passes(self.must.union(first))
+
+    def _others(self, first: Iterable[int]) -> list[int]:
+        return sorted(self.candidates - self.must.union(first))
+
+    def _breaking(self, kept: Items) -> list[int]:
+        """Ops that leave outputs of the worst sample without a number, while ``kept`` is kept."""
+        worst = self._verdicts(self.must | kept)[0]
+        if worst.margin != math.inf or worst.sample is None:
+            return []
+        view = View(worst.sample, self.must | kept)
+        ranking = self._measured(self._others(kept), [view])
+        return ranking.order()[: ranking.breaking]
 
     def _overflowing(self) -> frozenset[int]:
         if not self.engine.capabilities().traces:
@@ -202,28 +255,35 @@ class AutoSearch:
             self.journal.record("overflow", key, known)
         return frozenset(known)
 
-    def _order(self, items: Sequence[int], kept: Items) -> list[int]:
-        """``items`` by felt error, when ``kept`` and what must be is kept anyway."""
-        self.progress.phase("measuring the effect of ops")
+    def _views(self, kept: Items) -> list[View]:
+        """Where to measure ops while ``kept`` is kept."""
         verdicts = self._verdicts(self.must | kept)
         samples = telling(verdicts, self.references.size) or self.references.ids[:1]
-        for sample in samples:
-            self._felt.watch(sample, self.must | kept)
-        ranking = Ranking(
+        return [View(sample, self.must | kept) for sample in samples]
+
+    def _order(self, ranking: Ranking, start: int) -> list[int]:
+        """The order of all but the first ``start`` ops, which are needed anyway."""
+        order = ranking.order()
+        # Without what is needed anyway the error has no bound.
+        self._errors = [math.inf] * start + ranking.errors.tolist()
+        self._start = start + ranking.expected
+        return order
+
+    def _measured(self, items: Sequence[int], views: Sequence[View]) -> Ranking:
+        """A ranking of ``items``, to be ordered, at some views of which the first is the worst."""
+        self.progress.phase("measuring the effect of ops")
+        for view in views:
+            self._felt.watch(view)
+        return Ranking(
             engine=self.engine,
             felt=self._felt,
             items=items,
-            samples=samples,
-            worst=math.inf if verdicts[0].margin is None else verdicts[0].margin,
+            views=views,
+            worst=self._verdicts(views[0].kept)[0].margin,
             bound=self.settings.bound,
             count=len(self.references.ids),
             watch=self.progress.measured,
         )
-        order = ranking.order()
-        # What was ranked before must be kept anyway, so without it the error has no bound.
-        self._errors = [math.inf] * self._start + ranking.errors.tolist()
-        self._start += ranking.expected
-        return order
 
     def _check_time(self) -> None:
         limit = self.settings.budget.seconds
