@@ -6,12 +6,14 @@ that ONNX Runtime itself refuses is not one that a test can judge: see ``runs``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 from conversion_runners import Runtime
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
@@ -318,6 +320,17 @@ def models(draw: Draw) -> onnx.ModelProto:
     graph = helper.make_graph(scope.nodes, "random", kinds, infos, scope.weights)
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def examples(sample: int, full: int) -> settings:
+    """So many models, always the same; ``full`` of them with ``TOPSIDEAS_FULL=1``."""
+    return settings(
+        max_examples=full if os.environ.get("TOPSIDEAS_FULL") == "1" else sample,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 def runs(proto: onnx.ModelProto) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,9 +11,9 @@ import onnx
 import onnx_ir as ir
 from conversion_reference import assert_means_the_same, assert_tidy
 from conversion_runners import Runtime
-from hypothesis import HealthCheck, Phase, assume, given, note, settings
+from hypothesis import assume, given, note
 from hypothesis import strategies as st
-from random_models import feeds_of, models, plans_of, runs
+from random_models import examples, feeds_of, models, plans_of, runs
 
 from topsideas.graph.conversion import Conversion, Converter, write
 from topsideas.graph.gates import check_export
@@ -22,8 +21,6 @@ from topsideas.graph.loading import Model, load_model
 from topsideas.graph.ops import op_id
 from topsideas.precision import BF16, FP16, Numerics, Overflow, Subnormals
 from topsideas.rounding import round_to
-
-_EXAMPLES = 1500 if os.environ.get("TOPSIDEAS_FULL") == "1" else 60
 
 _NUMERICS = (
     Numerics(),
@@ -33,13 +30,7 @@ _NUMERICS = (
 )
 
 
-@settings(
-    max_examples=_EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
+@examples(60, 1500)
 @given(models(), st.data())
 def test_random_models(proto: onnx.ModelProto, data: st.DataObject) -> None:
     assume(runs(proto))

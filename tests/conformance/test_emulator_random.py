@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import onnx
 import onnx_ir as ir
 from conversion_runners import Runtime
-from hypothesis import HealthCheck, Phase, assume, given, note, settings
+from hypothesis import assume, given, note
 from hypothesis import strategies as st
-from random_models import feeds_of, models, plans_of, runs
+from random_models import examples, feeds_of, models, plans_of, runs
 
 from topsideas.engines.emulator.agreement import equal
 from topsideas.engines.emulator.engine import EmulatorEngine
@@ -17,16 +15,8 @@ from topsideas.graph.emulation import emulated
 from topsideas.graph.loading import load_model
 from topsideas.precision import Numerics, Overflow
 
-_EXAMPLES = 500 if os.environ.get("TOPSIDEAS_FULL") == "1" else 30
 
-
-@settings(
-    max_examples=_EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.generate, Phase.shrink],
-    suppress_health_check=list(HealthCheck),
-)
+@examples(30, 500)
 @given(models(), st.data(), st.sampled_from(Overflow))
 def test_random_models(proto: onnx.ModelProto, data: st.DataObject, overflow: Overflow) -> None:
     assume(runs(proto))

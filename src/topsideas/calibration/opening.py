@@ -102,12 +102,10 @@ def _own_low_ops(model: Model) -> tuple[str, ...]:
         return ()
     shown = ", ".join(map(str, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
     line = (
-        f"ops {shown} are fp16 or bf16 in your model already: they are no candidates, and are run "
+        f"ops {shown} are fp16 or bf16 in your model already and no candidates: ONNX Runtime's "
+        "CPU provider runs them in fp32 between roundings; what overflows inside them is not seen"
     )
-    line += (
-        "as ONNX Runtime's CPU provider runs them, in fp32 between roundings, so that an overflow "
-    )
-    return (line + "inside them is not seen here",)
+    return (line,)
 
 
 def _proposes(propose: str, engine: Engine) -> bool:
