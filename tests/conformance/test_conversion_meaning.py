@@ -58,6 +58,19 @@ MODELS = {
             z = Cast <to = 1> (c)
             y = Add (b, x)
         }""",
+    "casts_of_an_input": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[4] x, float[4] u) => (float[4] y, float[4] z, float16[4] h) {
+            y = Cast <to = 1> (x)
+            z = Cast <to = 1> (y)
+            h = Cast <to = 10> (u)
+        }""",
+    "casts_that_nobody_reads": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[4] x) => (float[4] y) {
+            a = Cast <to = 10> (x)
+            b = Cast <to = 1> (x)
+            c = Cast <to = 1> (b)
+            y = Exp (x)
+        }""",
     "constants": """<ir_version: 10, opset_import: ["": 21]>
         g (float[4] x) => (float[4] y, float k) {
             k = Constant <value_float = 0.1> ()
@@ -108,6 +121,17 @@ MODELS = {
                 sn = Add (m, i)
                 o = Tanh (sn)
             }> (h, e)
+        }""",
+    "loop_in_a_scan": """<ir_version: 8, opset_import: ["": 17]>
+        g (float[2] h, float[3, 2] x) => (float[2] hn) <int64 n = {2}, bool t = {1}> {
+            hn = Scan <num_scan_inputs = 1, body = b (float[2] s, float[2] i) => (float[2] sn) {
+                l = Loop (n, t, s) <body = c (int64 k, bool ci, float[2] v)
+                    => (bool co, float[2] r) {
+                    co = Identity (ci)
+                    r = Mul (v, i)
+                }>
+                sn = Add (l, i)
+            }> (h, x)
         }""",
     "fixed_slots": """<ir_version: 8, opset_import: ["": 17]>
         g (float[1, 1, 2, 2] x) => (float[N, C, H, W] y)

@@ -29,6 +29,7 @@ from topsideas.testing.engine_conformance import (
     Opener,
     arrays_are_left_alone,
     artefacts_are_written,
+    bf16_rounds,
     failures_are_engine_errors,
     kept_ops_do_not,
     low_ops_round,
@@ -51,7 +52,8 @@ def _examine(check: Callable[[Opener], None], opener: Opener) -> None:
 @each_check
 @pytest.mark.parametrize("name", ENGINES)
 def test_engine(name: str, check: Callable[[Opener], None]) -> None:
-    reason = why_skipped(name, {})
+    precision = "bf16" if check is bf16_rounds else "fp16"
+    reason = why_skipped(name, {}, precision=precision)
     if reason:
         pytest.skip(reason)
     _examine(check, opener_of(name, {}))
@@ -163,6 +165,8 @@ class _DiffersWhenTraced(_Wrapped):
     ("wrong", "check"),
     [
         (_ComputesInFp32, low_ops_round),
+        (_ComputesInFp32, bf16_rounds),
+        (_IgnoresThePlan, bf16_rounds),
         (_IgnoresThePlan, kept_ops_do_not),
         (_WritesToItsInputs, arrays_are_left_alone),
         (_LosesAnOutput, outputs_are_named_and_typed),

@@ -70,16 +70,20 @@ MISTAKES: list[tuple[str, list[str], str]] = [
     (
         "op id",
         ["--fp32_nodes", "2"],
-        "op id 2 is not in the model; expected 0 to 1, see --list_ops",
+        "op id 2 is not in the model; expected 0 to 1, see mix_precision --list_ops",
     ),
     ("negative id", ["--fp32_nodes", "-1"], "op id -1 is not in the model; expected 0 to 1"),
     ("huge id", ["--fp32_nodes", "9" * 5000], "no op has the id or name '9999"),
     (
         "op name",
         ["--fp32_nodes", "tripel"],
-        "name 'tripel'; did you mean 'triple'?; see --list_ops",
+        "name 'tripel'; did you mean 'triple'?; see mix_precision --list_ops",
     ),
-    ("empty name", ["--fp32_nodes", ""], "no op has the id or name ''; see --list_ops"),
+    (
+        "empty name",
+        ["--fp32_nodes", ""],
+        "no op has the id or name ''; see mix_precision --list_ops",
+    ),
     (
         "no such file of ids",
         ["--fp32_nodes", "@nope"],
@@ -90,7 +94,7 @@ MISTAKES: list[tuple[str, list[str], str]] = [
     (
         "dashes as ids",
         ["--fp32_nodes", "@dashes"],
-        "no op has the id or name '--5'; see --list_ops",
+        "no op has the id or name '--5'; see mix_precision --list_ops",
     ),
     ("no report", ["--fp32_nodes", "@unreport.json"], "or a report with 'fp32_nodes'"),
     ("floats as ids", ["--fp32_nodes", "@floats.json"], "floats.json: expected a list of ids or"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from e2e_bench import SQUARES_ANSWER, Bench, run_words, squares_bench
+from e2e_bench import SQUARES_ANSWER, Bench, plain_bench, run_words, squares_bench
 
 from tests.standin.misbehaving import TARGET
 from topsideas.engines import registry
@@ -20,7 +20,7 @@ def test_doctor_examines_one_engine_in_full() -> None:
     code, out, err = run_words(["doctor", "--full", "emulator"])
     assert (code, err) == (0, "")
     assert "low_ops_round" in out
-    assert "pass, 15 of 15 checks apply" in out
+    assert "pass, 16 of 16 checks apply" in out
 
 
 def test_doctor_says_why_an_engine_is_not_examined() -> None:
@@ -49,7 +49,7 @@ def found(tmp_path: Path) -> tuple[Bench, Path]:
 
 def _verify(bench: Bench, plan: Path, *more: str) -> tuple[int, str, str, Any]:
     target = bench.folder / "verified.json"
-    words = ["onnx", "verify", "--model", str(bench.model), "--plan", str(plan)]
+    words = ["onnx", "verify", "--input_onnx", str(bench.model), "--plan", str(plan)]
     words += ["--sample_dir", str(bench.samples), "--output_json", str(target)]
     code, out, err = run_words([*words, *more])
     return code, out, err, json.loads(target.read_text()) if target.exists() else None
@@ -75,6 +75,20 @@ def test_a_plan_of_another_version_is_said_to_be(found: tuple[Bench, Path]) -> N
     assert code == 1
     assert "FAIL  0 ops in fp32" in out
     assert any("another engine (version onnxruntime 0.0)" in n for n in verified["notes"])
+
+
+def test_a_plan_of_another_model_is_refused_unless_asked_for(found: tuple[Bench, Path]) -> None:
+    bench, report = found
+    data = json.loads(report.read_text())
+    data["model"]["sha256"] = "0" * 64
+    report.write_text(json.dumps(data))
+    code, _, err, verified = _verify(bench, report)
+    assert (code, verified) == (2, None)
+    assert "found for another model" in err
+    assert "--other_model" in err
+    code, _, _, verified = _verify(bench, report, "--other_model")
+    assert code == 0
+    assert any("found for another model" in note for note in verified["notes"])
 
 
 def test_verifying_uses_the_reports_rule(found: tuple[Bench, Path]) -> None:
@@ -136,3 +150,18 @@ def test_other_packages_add_engines(monkeypatch: pytest.MonkeyPatch, squares: Be
     found = squares.run("--engine", "mine", target="onnx").found
     assert found["engine"]["name"] == "misbehaving"
     assert found["fp32_nodes"] == SQUARES_ANSWER
+
+
+def test_ops_that_are_low_already_are_noted(tmp_path: Path) -> None:
+    """The CPU provider gives 300 for 300 * 300 / 300 in fp16, and no emulation is between."""
+    text = """(float[1] x) => (float[1] y) <float c = {300}> {
+        h = Cast <to = 10> (x)
+        k = Cast <to = 10> (c)
+        a = Mul (h, k)
+        b = Div (a, k)
+        w = Cast <to = 1> (b)
+        y = Neg (w)
+    }"""
+    bench = plain_bench(tmp_path, text, {"x": np.array([300], np.float32)})
+    notes = bench.run(target="onnx").found["notes"]
+    assert any("ops 2, 3 are fp16 or bf16 in your model already" in note for note in notes)

@@ -65,3 +65,21 @@ def test_rounding_alone_flags_no_overflow_and_a_power_spectrum_does(tmp_path: Pa
         }
     assert flagged["lprnet"] == set()
     assert "Pow" in flagged["oww_melspec"]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_every_model_converts_and_equals_the_emulator(
+    precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With no op kept; dozens of models, so that they run on request only."""
+    folders = sorted(MODELS.iterdir()) if MODELS.is_dir() else []
+    if not folders:
+        pytest.skip(f"no models in {MODELS}; set TOPSIDEAS_MODELS")
+    if os.environ.get("TOPSIDEAS_FULL") != "1":
+        pytest.skip("a second or two for each model: TOPSIDEAS_FULL=1")
+    for folder in (f for f in folders if (f / "model.onnx").is_file()):
+        words = ["onnx", "convert", "--input_onnx", str(folder / "model.onnx")]
+        words += ["--precision", precision, "--sample_dir", str(folder / "samples")]
+        assert main([*words, "--output", str(tmp_path / "mixed.onnx")]) == 0, folder.name
+        told = capsys.readouterr().out
+        assert "check: equal to the emulator in every bit on" in told, folder.name

@@ -7,6 +7,7 @@ on the device itself finds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,11 @@ from topsideas.engines.options import EngineOptions
 from topsideas.engines.registry import open_engine
 from topsideas.errors import BaselineError
 from topsideas.graph.loading import Model, load_model
+from topsideas.plan import PrecisionPlan
 from topsideas.precision import FP16, Numerics
 from topsideas.samples import samples_from_memory, signature_of
 from topsideas.search.oracle import Budget
-from topsideas.stats.criteria import Tolerance
+from topsideas.stats.criteria import Tolerance, margin
 from topsideas.testing.planted import accumulation, epsilon, many_readers, overflow, parse, ramp
 
 # A chain in which many roundings add up, each op a little different.
@@ -79,9 +81,7 @@ def _search(
     ).search(Silent())
 
 
-def _plan(model: Model) -> Any:
-    from topsideas.plan import PrecisionPlan
-
+def _plan(model: Model) -> PrecisionPlan:
     return PrecisionPlan(model.candidates)
 
 
@@ -243,6 +243,24 @@ def test_golden_outputs_that_the_device_misses_in_fp32_are_refused() -> None:
     golden: list[dict[str, Any] | None] = [{"y": np.full(4, 77, np.float32)}]
     with pytest.raises(BaselineError, match="even with every op in fp32"):
         _search(model, Device(model), planted.samples, golden=golden)
+
+
+def test_a_curve_is_of_the_device_and_its_builds_are_told_apart() -> None:
+    model, feeds = _wear(), [{"x": ramp(0.5, 2, 64)}]
+    settings = Settings(criterion=Tolerance(7e-4, 7e-4))
+    plain = _search(model, Device(model), feeds, settings=settings)
+    device = Device(model)
+    found = _search(model, device, feeds, settings=replace(settings, pareto=True))
+    assert found.curve is not None
+    assert found.proposal is not None
+    assert plain.proposal is not None
+    assert (found.plan, found.evaluations) == (plain.plan, plain.evaluations)
+    assert found.proposal.builds == plain.proposal.builds
+    assert device.dear_builds == found.proposal.builds + found.curve.evaluations
+    golden = EmulatorEngine(model, Numerics()).compile(_plan(model)).run(feeds[0])["y"]
+    for point in found.curve.points:
+        outputs = device.compile(PrecisionPlan(point.items)).run(feeds[0])["y"]
+        assert point.verdict.margin == margin(outputs, golden, settings.criterion)
 
 
 def test_a_second_run_builds_nothing_again() -> None:

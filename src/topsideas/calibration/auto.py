@@ -166,8 +166,12 @@ class AutoSearch:
     def _curve(self, answer: Items) -> Curve:
         """How the margin falls with size and cost, around the answer."""
         self.progress.phase("judging plans around the answer")
-        wanted = nested(answer, self.must, self._ranking or sorted(self.candidates))
+        wanted = nested(answer, self.must, self._order_of_curve())
         return margin_curve(self.oracle, self.full_verdict, self._prices.cost, [self.must], wanted)
+
+    def _order_of_curve(self) -> list[int]:
+        """The order in which plans around the answer keep ops."""
+        return self._ranking or sorted(self.candidates)
 
     def check_controls(self) -> None:
         """All fp32 must pass, and the same question must get the same answer.
@@ -338,7 +342,7 @@ class AutoSearch:
             overflowing=self._ordering.overflowing,
             felt=self._felt.margins,
             ledger=tuple(self.oracle.ledger),
-            evaluations=self.oracle.evaluations,
+            evaluations=self.oracle.evaluations - (curve.evaluations if curve else 0),
             seconds=seconds,
             holdout=self._held_out(final),
             refuted=self._refuted,

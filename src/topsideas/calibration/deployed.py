@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from topsideas.calibration.problem import Problem
-from topsideas.engines.base import Doubts, Latency, Readback, finalized
+from topsideas.engines.base import Arrays, Doubts, Latency, Readback, finalized
 from topsideas.errors import EngineError
 from topsideas.plan import PrecisionPlan
 from topsideas.verdict import Verdict
@@ -23,7 +25,7 @@ def readback_notes(problem: Problem, plan: PrecisionPlan) -> list[str]:
     executable = engine.compile(plan)
     try:
         differing = executable.differing(feeds) if isinstance(executable, Readback) else {}
-        doubts = executable.doubts(feeds) if isinstance(executable, Doubts) else []
+        doubts = _doubts(problem, plan, feeds)
         latency = _latency_line(problem, plan)
     except EngineError as error:  # the run itself failed: its verdict says so
         return [f"no read-back from {engine.identity().name}: {error}"]
@@ -33,6 +35,35 @@ def readback_notes(problem: Problem, plan: PrecisionPlan) -> list[str]:
         more = f", and {len(differing) - _SHOWN} more" if len(differing) > _SHOWN else ""
         notes.append(f"{engine.identity().name} differs from the plan: {', '.join(listed)}{more}")
     return notes + latency
+
+
+def _doubts(problem: Problem, plan: PrecisionPlan, feeds: Arrays) -> list[str]:
+    """What looks wrong; where all ops are in fp32, which no mixed build is, with all but one."""
+    candidates = problem.model.candidates
+    whole = len(candidates) > 1 and not plan.low(candidates)
+    asked = PrecisionPlan(candidates - {min(candidates)}) if whole else plan
+    executable = problem.engine.compile(asked)
+    found = executable.doubts(feeds) if isinstance(executable, Doubts) else []
+    where = f"with all ops but {min(candidates)} in fp32 " if whole else ""
+    return [where + line for line in found]
+
+
+def honoured(problem: Problem, plan: PrecisionPlan, verdict: Verdict) -> Verdict:
+    """The verdict on a plan, which fails where no sample shows that the engine follows it.
+
+    That all outputs pass is then no evidence for the plan. Raises SampleError.
+    """
+    executable = problem.engine.compile(plan)
+    if not verdict.passed or not isinstance(executable, Doubts):
+        return verdict
+    for sample in problem.references.ids:
+        try:
+            doubts = executable.doubts(problem.references.inputs(sample))
+        except EngineError:  # the build that it is compared with fails: this one is another
+            return verdict
+        if not doubts:
+            return verdict
+    return replace(verdict, passed=False, note=doubts[0])
 
 
 def deployed_verdict(problem: Problem, plan: PrecisionPlan, verdict: Verdict) -> Verdict:

@@ -17,6 +17,10 @@ from topsideas.precision import Numerics
 
 _EMULATOR = "emulator"
 
+# Low by themselves or not, these compute nothing.
+_MOVES = {"Cast", "Constant", "Identity"}
+_SHOWN = 5
+
 
 @dataclass(frozen=True)
 class Engines:
@@ -60,7 +64,7 @@ def open_engines(
             raise UsageError(
                 "--propose emulator: the engine is the emulator itself; expected another --engine"
             )
-        return Engines(engine, None, None, model, ())
+        return Engines(engine, None, None, model, _own_low_ops(model))
     # The emulator has options of its own; those of a device's compiler are not for it.
     plain = replace(
         options,
@@ -85,6 +89,23 @@ def open_engines(
     notes = f"op ids are {engine.identity().options.get('numbering', name)} ids of {name}"
     renumbered = _renumbered(propose, engine, emulator, model)
     return Engines(engine, renumbered, golden, own, (notes,))
+
+
+def _own_low_ops(model: Model) -> tuple[str, ...]:
+    """A line on ops that are low in the user's own model, which are not emulated."""
+    ids = [
+        op.id
+        for op in model.ops
+        if not {"FLOAT16", "BFLOAT16"}.isdisjoint(op.dtypes) and op.type not in _MOVES
+    ]
+    if not ids:
+        return ()
+    shown = ", ".join(map(str, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
+    line = (
+        f"ops {shown} are fp16 or bf16 in your model already and no candidates: ONNX Runtime's "
+        "CPU provider runs them in fp32 between roundings; what overflows inside them is not seen"
+    )
+    return (line,)
 
 
 def _proposes(propose: str, engine: Engine) -> bool:

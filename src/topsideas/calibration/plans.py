@@ -54,15 +54,31 @@ def read_plan(
         raise PlanError(f"{path}: names no model; give it with --input_onnx")
     numerics = _numerics(path, options, precision, overflow)
     loaded = load_model(found, numerics.precision)
-    digest = about.get("sha256", loaded.digest)
-    if digest != loaded.digest:
-        raise PlanError(
-            f"{path}: the plan was found for another model (sha256 {str(digest)[:64]}) than "
-            f"{found} (sha256 {loaded.digest}), and op ids mean nothing elsewhere. Remedy: "
-            "--input_onnx with that model, or a search on this one"
-        )
+    remedy = "--input_onnx with that model, or a search on this one"
+    refuse_other_model(path, report, loaded, remedy)
     kept = select_ops(loaded, [f"@{path}"])
     return PlanFile(loaded, PrecisionPlan(kept), numerics, tuple(_notes(path, report)))
+
+
+def refuse_other_model(path: Path, report: dict[str, Any], model: Model, remedy: str) -> None:
+    """A plan is of op ids, which mean nothing in another model.
+
+    Args:
+        path: Where the plan was read.
+        report: The report that it is from; a list of ops tells of no model.
+        model: The model that it is to be used for.
+        remedy: What to do where it is not that.
+
+    Raises:
+        PlanError: The report is for another model.
+    """
+    digest = part(report, "model").get("sha256", model.digest)
+    if digest != model.digest:
+        raise PlanError(
+            f"{path}: the plan was found for another model (sha256 {str(digest)[:64]}) "
+            f"than {model.path or 'this one'} (sha256 {model.digest}), and op ids mean nothing "
+            f"elsewhere. Remedy: {remedy}"
+        )
 
 
 def part(report: dict[str, Any], key: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ is spent: what is left of them proves or shrinks the answer on the engine itself
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -146,8 +146,8 @@ class ProposedSearch(AutoSearch):
 
     def _grown(self, kept: Items) -> Items:
         """A plan that passes, by keeping more and more of what is felt most on the emulator."""
-        felt = self._last.felt if self._last is not None else {}
-        waiting = sorted(self.candidates - kept, key=lambda op: (-felt.get(op, 0.0), op))
+        felt = self._felt_there()
+        waiting = [op for op in self._order_of_curve() if op not in kept]
         more = max(1, len(kept) // _GROW)
         while waiting:
             if self._left == 1 and not felt:
@@ -158,6 +158,14 @@ class ProposedSearch(AutoSearch):
                 return kept
             more *= 2
         return self.candidates
+
+    def _order_of_curve(self) -> list[int]:
+        """What is felt most on the emulator comes first."""
+        felt = self._felt_there()
+        return sorted(self.candidates, key=lambda op: (-felt.get(op, 0.0), op))
+
+    def _felt_there(self) -> Mapping[int, float]:
+        return self._last.felt if self._last is not None else {}
 
     # --- once one passes -----------------------------------------------------------------------
 

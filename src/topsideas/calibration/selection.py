@@ -132,14 +132,16 @@ def _one(model: Model, token: str | int) -> int:
     if named:
         raise PlanError(f"{len(named)} ops are named {text!r}: ids {named[:10]}; give the id")
     names = {op.name for op in model.ops if op.name}
-    raise PlanError(f"no op has the id or name {text!r}{_near(text, names)}; see --list_ops")
+    raise PlanError(
+        f"no op has the id or name {text!r}{_near(text, names)}; see mix_precision --list_ops"
+    )
 
 
 def _checked_id(model: Model, number: int) -> int:
     if not 0 <= number < len(model.ops):
         raise PlanError(
             f"op id {number} is not in the model; expected 0 to {len(model.ops) - 1}, "
-            "see --list_ops"
+            "see mix_precision --list_ops"
         )
     return number
 

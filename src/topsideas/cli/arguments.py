@@ -11,6 +11,7 @@ from rich_argparse import RawDescriptionRichHelpFormatter
 
 from topsideas import __version__
 from topsideas.cli import convert, doctor, export, probe, verify
+from topsideas.cli.low_format import add_low_format
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
 
@@ -153,18 +154,8 @@ def _add_compile(group: argparse._ArgumentGroup, overflow: str) -> None:
         help="emulator: search on the emulator and verify on the engine, in few builds; none: "
         "search on the engine itself; auto: the former where builds are dear (default: auto)",
     )
-    add(
-        "--precision",
-        choices=("fp16", "bf16"),
-        default="fp16",
-        help="the low precision (default: %(default)s)",
-    )
-    add(
-        "--overflow",
-        choices=("inf", "saturate"),
-        help="what a value beyond the low format becomes; a device's engine knows its own "
-        f"(default of this target: {overflow})",
-    )
+    own = f"what the engine does; on the emulator {overflow} for this target"
+    add_low_format(group, precision="fp16", of_overflow=own)
     add(
         "--compile_options",
         default="{}",
@@ -253,7 +244,8 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
     add(
         "--pareto",
         action="store_true",
-        help="also judge a few smaller and larger plans, and report margin against size and cost",
+        help="also judge a few smaller and larger plans, and report margin against size and cost; "
+        "with --propose emulator each is one more build",
     )
     add(
         "--max_builds",
@@ -275,6 +267,12 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
         metavar="SECONDS",
         help="search at most so long; the best valid plan is returned",
     )
+    _add_rule(group)
+
+
+def _add_rule(group: argparse._ArgumentGroup) -> None:
+    """What makes an answer acceptable, beside the tolerance."""
+    add = group.add_argument
     add(
         "--margin",
         type=float,

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
+from topsideas.cli.low_format import add_low_format
 from topsideas.cli.writing import add_shared, sample_inputs, target_file, tell, told, working
 
 _DESCRIPTION = """\
@@ -58,18 +59,7 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="TYPE",
         help="all ops of these types compute in fp32 too, like Softmax",
     )
-    add(
-        "--precision",
-        choices=("fp16", "bf16"),
-        default="fp16",
-        help="the low precision (default: %(default)s)",
-    )
-    add(
-        "--overflow",
-        choices=("inf", "saturate"),
-        default="inf",
-        help="what weights beyond the low format become (default: %(default)s)",
-    )
+    add_low_format(parser, precision="fp16", overflow="inf", what="a weight")
     add("--output", required=True, metavar="PATH", help="the .onnx file to write")
     add_shared(parser)
 

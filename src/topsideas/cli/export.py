@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
+from topsideas.cli.low_format import add_low_format
 from topsideas.cli.writing import add_shared, sample_inputs, target_file, tell, told, working
 from topsideas.errors import UsageError
 from topsideas.formats.registry import FORMATS, ONNX
@@ -67,16 +68,8 @@ def register(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="PATH",
         help="the fp32 model (default: the one that the report names)",
     )
-    add(
-        "--precision",
-        choices=("fp16", "bf16"),
-        help="the low precision (default: the report's, else fp16)",
-    )
-    add(
-        "--overflow",
-        choices=("inf", "saturate"),
-        help="what weights beyond the low format become (default: the report's, else inf)",
-    )
+    told = {"of_precision": "the report's, else fp16", "of_overflow": "the report's, else inf"}
+    add_low_format(parser, what="a weight", **told)
     add("--output", metavar="PATH", help="the file to write (default: beside the plan)")
     add_shared(parser)
 

@@ -14,7 +14,7 @@ from topsideas.calibration.artefacts import (
     save_executables,
     save_inlined_model,
 )
-from topsideas.calibration.deployed import deployed_verdict, readback_notes
+from topsideas.calibration.deployed import deployed_verdict, honoured, readback_notes
 from topsideas.calibration.manual import SampleStatistics
 from topsideas.calibration.opening import Engines, open_engines
 from topsideas.calibration.problem import (
@@ -205,6 +205,7 @@ class _Run:
             verdict = self._manual_verdict(problem, statistics)
             if self.args.finalize:
                 verdict = deployed_verdict(problem, self.kept, verdict)
+            verdict = honoured(problem, self.kept, verdict)
         files = self._files(problem, workspace, self.kept, passed=verdict.passed)
         return self._document(problem, self.kept, verdict, statistics, files, None), False
 
@@ -244,6 +245,7 @@ class _Run:
         verdict = _overall(found)
         if self.args.finalize and verdict.passed:
             verdict = deployed_verdict(problem, found.plan, verdict)
+        verdict = honoured(problem, found.plan, verdict)
         files = self._files(problem, workspace, found.plan, passed=verdict.passed)
         report = self._document(problem, found.plan, verdict, statistics, files, found)
         return report, found.interrupted

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from topsideas.calibration.controls import refuse_baseline
-from topsideas.calibration.deployed import readback_notes
+from topsideas.calibration.deployed import honoured, readback_notes
 from topsideas.calibration.journal import MemoryStore
 from topsideas.calibration.opening import open_engines
-from topsideas.calibration.plans import options_of
+from topsideas.calibration.plans import options_of, refuse_other_model
 from topsideas.calibration.problem import Problem, make_problem, read_samples
 from topsideas.calibration.selection import foreign_plans, read_report, select_ops
 from topsideas.calibration.settings import Settings
@@ -37,7 +37,11 @@ def verify(args: argparse.Namespace) -> int:
     report = read_report(Path(args.plan))
     asked = options_of(Path(args.plan), report)
     precision = PRECISIONS[args.precision or asked.get("precision", "fp16")]
-    model = load_model(args.model, precision)
+    model = load_model(args.input_onnx, precision)
+    if not args.other_model:
+        refuse_other_model(
+            Path(args.plan), report, model, "--other_model, to judge it here anyway"
+        )
     name, chosen = choose(args.engine, "onnx")
     problem, notes = _problem(args, name, model, precision, asked)
     tokens = [f"@{args.plan}"]
@@ -45,6 +49,7 @@ def verify(args: argparse.Namespace) -> int:
     notes += foreign_plans(model, problem.engine.identity(), tokens)
     _check_fp32(problem)
     verdicts = _verdicts(problem, plan, notes)
+    verdicts[0] = honoured(problem, plan, verdicts[0])
     notes += readback_notes(problem, plan)
     if asked.get("val_func"):
         notes.append("the plan was found with --val_func; here it is judged by the tolerance")

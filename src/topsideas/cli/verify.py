@@ -8,6 +8,7 @@ from typing import Any
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
+from topsideas.cli.low_format import add_low_format
 from topsideas.engines.registry import AUTO, ENGINES
 
 _DESCRIPTION = """\
@@ -28,18 +29,23 @@ def register(commands: Any) -> None:
     )
     parser.set_defaults(module=__name__)
     add = parser.add_argument
-    add("--model", required=True, metavar="PATH", help="the fp32 model")
+    add("--input_onnx", required=True, metavar="PATH", help="the fp32 model")
     add("--plan", required=True, metavar="PATH", help="a report, or a file of op ids or names")
     add("--sample_dir", required=True, metavar="DIR", help="folder of samples")
     add("--engine", default=AUTO, choices=(AUTO, *ENGINES), help="what judges (default: auto)")
     add("--compile_options", default="{}", metavar="JSON", help="the engine's options")
     add("--device", type=int, default=0, metavar="ID", help="device id (default: 0)")
-    add("--precision", choices=("fp16", "bf16"), help="default: the report's, or fp16")
-    add("--overflow", choices=("inf", "saturate"), help="default: what the engine does")
+    told = {"of_precision": "the report's, else fp16", "of_overflow": "what the engine does"}
+    add_low_format(parser, **told)
     add("--rtol", type=float, metavar="X", help="default: the report's, or 1e-2")
     add("--atol", type=float, metavar="X", help="default: the report's, or 1e-2")
     add("--margin", type=float, metavar="M", help="default: the report's, or 1.0")
     add("--output_json", metavar="PATH", help="write the verdicts here")
+    add(
+        "--other_model",
+        action="store_true",
+        help="judge a plan of another model, whose ops must have the same ids (default: an error)",
+    )
     add("--isolate", action="store_true", help="run the engine in a child process")
 
 

@@ -81,6 +81,7 @@ class Capabilities:
         readable: Whether the executable tells in which precision each op really ran.
         counts: Whether the engine itself counts what CALC reports.
         finalizes: Whether a build for deployment is another than one for comparisons.
+        opinions: Whether its executables can be run in other ways: see :class:`SecondOpinion`.
     """
 
     traces: bool = True
@@ -92,6 +93,7 @@ class Capabilities:
     readable: bool = False
     counts: bool = False
     finalizes: bool = False
+    opinions: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from topsideas.precision import Numerics
+from topsideas.errors import EngineError
+from topsideas.precision import Accumulation, Numerics, Overflow, Subnormals
 
 _UNITS = {unit: 1 << 10 * power for power, unit in enumerate(("", "K", "M", "G", "T"))}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)\s*([KMGT]?)(?:I?B)?", re.ASCII | re.IGNORECASE)
@@ -84,3 +85,27 @@ class EngineOptions:
         """``compile_options`` with ``resource_mode`` applied."""
         mode = {} if self.resource_mode is None else {"resource_mode": self.resource_mode}
         return {**self.compile_options, **mode}
+
+
+def refuse_emulated(options: EngineOptions, who: str, overflow: Overflow) -> None:
+    """Refuse numerics that only an emulation can choose.
+
+    Args:
+        options: What is asked for.
+        who: Whose kernels compute, for messages.
+        overflow: What a value that does not fit becomes there.
+
+    Raises:
+        EngineError: Overflow, subnormals or accumulation differ from what the kernels do.
+    """
+    numerics = options.numerics
+    if numerics.overflow is not overflow:
+        fate = "saturates" if overflow is Overflow.SATURATE else "becomes infinite"
+        raise EngineError(
+            f"on {who} a value that does not fit {fate}; --overflow {numerics.overflow.value} can "
+            f"only be emulated. Remedy: --overflow {overflow.value}"
+        )
+    if (numerics.subnormals, numerics.accumulation) != (Subnormals.KEEP, Accumulation.FP32):
+        raise EngineError(
+            f"{who} decides about subnormals and accumulation; only the emulator can be told"
+        )

@@ -77,9 +77,9 @@ class Edges:
                 node.replace_input_with(index, self._as(value, dtype))
         self._restore_outputs()
         for node in reversed(self._superfluous):
-            output = node.outputs[0]
-            if node.graph is not None and not output.uses() and not output.is_graph_output():
-                node.graph.remove(node, safe=True)
+            _remove_unread(node)
+        # The user's casts that became void may have been the only readers of one of ours.
+        self.casts = [node for node in self.casts if not _remove_unread(node)]
 
     def _note_wanted(self, slots: Mapping[int, Slots]) -> None:
         for graph in self._graphs:
@@ -168,6 +168,12 @@ class Edges:
         self.casts.append(node)
         return node
 
+    def _identity(self, value: ir.Value) -> ir.Node:
+        name = self._names.fresh(f"{value.name}_output")
+        node = ir.node("Identity", [value], name=name)
+        node.outputs[0].name, node.outputs[0].type = name, value.type
+        return node
+
     def _low_weight(self, value: ir.Value, tensor: ir.TensorProtocol) -> ir.Value:
         """Stored low instead of float32 where only low ops read it, else stored in both types."""
         name, graph = value.name or "", value.graph
@@ -212,11 +218,14 @@ class Edges:
         while source in self._replaced:
             source = self._replaced[source]
         shared = self._as(source, wanted) if self._may_share(source, graph) else None
-        if shared is not None and not shared.is_graph_output():
+        if shared is None or shared.is_graph_output():
+            node = self._cast(source, wanted)  # a body must return a value of its own
+        elif shared.producer() is None:  # what the user's casts widened: it has a name already
+            node = self._identity(shared)
+        else:
             return shared
-        cast = self._cast(source, wanted)  # a body must return a value of its own
-        graph.append(cast)
-        return cast.outputs[0]
+        graph.append(node)
+        return node.outputs[0]
 
     @staticmethod
     def _may_share(source: ir.Value, graph: ir.Graph) -> bool:
@@ -230,6 +239,14 @@ def _is_float(value: ir.Value) -> bool:
 
 def _is_cast(node: ir.Node) -> bool:
     return node.op_type == "Cast" and not node.domain
+
+
+def _remove_unread(node: ir.Node) -> bool:
+    """Remove a node with one output that nobody reads; says whether it is gone."""
+    output = node.outputs[0]
+    if node.graph is not None and not output.uses() and not output.is_graph_output():
+        node.graph.remove(node, safe=True)
+    return node.graph is None
 
 
 def _is_overridable(value: ir.Value) -> bool:

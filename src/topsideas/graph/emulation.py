@@ -64,14 +64,16 @@ def forget_shapes(graph: ir.Graph) -> None:
     """Drop declared shapes: models declare wrong ones, and runtimes plan memory by them.
 
     What a loop collects keeps its shape, which is that of the result if it never turns. What a
-    scan reads keeps its rank, which runtimes must know.
+    scan reads and what its body gives keep their rank, which runtimes must know.
     """
     nodes = list(graph.all_nodes())
     collected = {v for node in nodes if node.op_type == "Loop" for v in _collected(node)}
-    scanned = {v for node in nodes if node.op_type == "Scan" for v in node.inputs}
+    scans = [node for node in nodes if node.op_type == "Scan"]
+    ranked = {v for node in scans for v in node.inputs}
+    ranked |= {v for node in scans for _, body in bodies(node) for v in body.outputs}
     for node in nodes:
         for value in node.outputs:
-            if value in scanned and value.shape is not None:
+            if value in ranked and value.shape is not None:
                 value.shape = ir.Shape([None] * len(value.shape))
             elif value not in collected:
                 value.shape = None

@@ -40,7 +40,8 @@ _MOVED: dict[str, tuple[int, tuple[str, ...]]] = {
     **{f"Reduce{name}": (18, ("axes",)) for name in _REDUCTIONS},
 }
 
-# Attributes that went away and mean nothing in the nodes that are lifted; see ``_is_plain``.
+# Attributes that went away, or mean something else, and do not matter in the nodes that are
+# lifted; see ``_is_plain``.
 _DROPPED: dict[str, tuple[int, str]] = {
     "Pad": (11, "value"),
     "Dropout": (12, "ratio"),
@@ -48,6 +49,7 @@ _DROPPED: dict[str, tuple[int, str]] = {
     "LogSoftmax": (13, "axis"),
     "Hardmax": (13, "axis"),
 }
+_SOFTMAX = {"Softmax", "LogSoftmax", "Hardmax"}
 _SPLITS_IN_NUMBERS = 18
 
 # Same signature, another meaning: the version that changed it.
@@ -83,10 +85,32 @@ def _is_plain(node: ir.Node) -> bool:
         return value is None or value.as_float() == 0
     if node.op_type == "Dropout":  # not training: the ratio is not used
         return sum(bool(output.name) for output in node.outputs) == 1
-    # The old softmax took all axes from ``axis`` on as one, the new one takes that axis.
-    data, axis = node.inputs[0], node.attributes.get("axis")
-    rank = len(data.shape) if data is not None and data.shape is not None else None
-    return (axis.as_int() if axis is not None else 1) in (-1, rank and rank - 1)
+    return _softmax_axis(node) is not None
+
+
+def _softmax_axis(node: ir.Node) -> int | None:
+    """The one axis that an old softmax runs over; None where there are more, or none is known.
+
+    The old op took all axes from ``axis`` on as one, the new one takes that axis. They agree where
+    all of them but one have a single element.
+    """
+    given = node.attributes.get("axis")
+    axis = given.as_int() if given is not None else 1
+    if axis == -1:
+        return axis
+    shape = _shape(node)
+    if shape is None or not -len(shape) <= axis < len(shape):
+        return None
+    axis %= len(shape)
+    several = [at for at in range(axis, len(shape)) if shape[at] != 1]
+    return several[0] if len(several) == 1 else axis if not several else None
+
+
+def _shape(node: ir.Node) -> ir.Shape | None:
+    """The shape of what an op reads, or of what it writes, of which it keeps the shape."""
+    values = (node.inputs[0], node.outputs[0])
+    known = [v.shape for v in values if v is not None and v.shape is not None]
+    return known[0] if known and all(len(shape) == len(known[0]) for shape in known) else None
 
 
 def needed_version(opset: int, limit: int, serves: Callable[[int], bool]) -> int:
@@ -206,7 +230,10 @@ def _rewrite(node: ir.Node, old: int, new: int, names: Names) -> None:
             _set_input(node, index, array, names.fresh(f"{node.outputs[0].name}_{name}"))
     version, dropped = _DROPPED.get(node.op_type, (0, ""))
     if old < version <= new:
+        axis = _softmax_axis(node) if node.op_type in _SOFTMAX else None
         node.attributes.pop(dropped, None)
+        if axis is not None:
+            node.attributes["axis"] = ir.AttrInt64("axis", axis)
     whole = node.op_type == "Split" and len(node.inputs) == 1
     if whole and old < _SPLITS_IN_NUMBERS <= new:
         node.attributes["num_outputs"] = ir.AttrInt64("num_outputs", len(node.outputs))

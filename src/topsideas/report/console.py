@@ -179,9 +179,12 @@ def _pareto(console: Console, report: Json, *, verbose: bool) -> None:
         table.add_row(str(point["size"]), change(point["cost"], base), margin, result, answer)
     console.print()
     title = f"margin against size and cost, {last - first} of {len(points)} plans"
-    stopped = report["search"]["pareto_stopped"]
+    search = report["search"]
+    stopped = search["pareto_stopped"]
+    # An engine that is proposed to builds each plan of the curve, whatever its bound of builds.
+    what = f"builds on {report['engine']['name']}" if search["proposal"] else "evaluations"
     console.print(
-        f"{title}, {report['search']['pareto_evaluations']} more evaluations"
+        printable(f"{title}, {search['pareto_evaluations']} more {what}")
         + (f" ({stopped})" if stopped else ""),
         style="bold",
     )

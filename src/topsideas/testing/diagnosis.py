@@ -17,7 +17,7 @@ from topsideas.engines.registry import ENGINES, open_engine, probe_engine
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
 from topsideas.precision import FP16, Accumulation, Numerics, Overflow
-from topsideas.testing.engine_conformance import CHECKS, NotApplicable, Opener
+from topsideas.testing.engine_conformance import CHECKS, NotApplicable, Opener, bf16_rounds
 from topsideas.testing.search_conformance import ConformanceError
 
 PASS, FAIL, NOT_APPLICABLE = "pass", "fail", "n/a"
@@ -42,13 +42,15 @@ def opener_of(name: str, compile_options: Mapping[str, Any], device: int = 0) ->
     return opener
 
 
-def why_skipped(name: str, compile_options: Mapping[str, Any], device: int = 0) -> str:
-    """Why an engine's fp16 cannot be examined here; empty where it can."""
+def why_skipped(
+    name: str, compile_options: Mapping[str, Any], device: int = 0, precision: str = "fp16"
+) -> str:
+    """Why an engine's low format cannot be examined here; empty where it can."""
     try:
         probe = probe_engine(name, _options(compile_options, device))
     except EngineError as error:
         return str(error)
-    return probe.refusal("fp16")
+    return probe.refusal(precision)
 
 
 def diagnose(name: str, compile_options: Mapping[str, Any], device: int = 0) -> dict[str, Any]:
@@ -60,9 +62,11 @@ def diagnose(name: str, compile_options: Mapping[str, Any], device: int = 0) -> 
         empty = {"version": "", "device": "", "evidence": "", "low": {}, "remedy": str(error)}
         return found | {"probe": empty}
     found["probe"] = asdict(probe) | {"low": dict(probe.low)}
-    if not probe.refusal("fp16"):
-        opener = opener_of(name, compile_options, device)
-        found["checks"] = [_checked(check, opener) for check in CHECKS]
+    checks = () if probe.refusal("fp16") else CHECKS
+    if not checks and not probe.refusal("bf16"):
+        checks = (bf16_rounds,)  # all others plant what fails in fp16
+    opener = opener_of(name, compile_options, device)
+    found["checks"] = [_checked(check, opener) for check in checks]
     return found
 
 

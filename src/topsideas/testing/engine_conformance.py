@@ -21,7 +21,7 @@ from topsideas.engines.base import Capabilities, Engine, SecondOpinion
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import FP16, Numerics, Overflow
+from topsideas.precision import BF16, FP16, Numerics, Overflow
 from topsideas.rounding import round_to
 from topsideas.stats.criteria import Tolerance, margin
 from topsideas.testing.planted import Planted, overflow, parse, planted_models, ramp
@@ -37,6 +37,13 @@ _ALL_LOW = PrecisionPlan.of([])
 _NOISE = Tolerance(1e-5, 1e-6)
 _SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 6e-8, 3e-8, 1e-30, 65520, -1e30]
 _NEGATE = "g (float[N] x) => (float[N] y) { y = Neg (x) }"
+
+
+# No compiler makes one product of two, so that what is between them is stored.
+_PRODUCTS = """g (float[16,16] x, float[16,16] a, float[16,16] b) => (float[16,16] y) {
+    between = MatMul (x, a)
+    y = MatMul (between, b)
+}"""
 
 
 class NotApplicable(Exception):  # noqa: N818 - it is no failure
@@ -109,6 +116,20 @@ def any_shape_runs(opener: Opener) -> None:
     tenth = np.float32(0.1)[...]
     found = opener(load_model(scalar), numerics).compile(_ALL_LOW).run({"x": tenth})
     _same(found["y"], -round_to(tenth, numerics), "a scalar")
+
+
+def bf16_rounds(opener: Opener) -> None:
+    """Where bf16 is taken, what low ops hand on is rounded to it, and what kept ops do is not."""
+    model, part = load_model(parse(_PRODUCTS), BF16), 2.0**-9
+    try:
+        engine = opener(model, Numerics(BF16))
+    except EngineError as refused:
+        raise NotApplicable(f"no bf16: {refused}") from refused
+    x, a, b = (np.zeros((16, 16), np.float32) for _ in range(3))
+    x[0, :3], a[:2, 0], a[2, 1], b[:2, 0] = (1, part, 1), 1, 1, (1, -1)
+    for kept, expected in (([], 0.0), ([0, 1], part)):
+        found = engine.compile(PrecisionPlan.of(kept)).run({"x": x, "a": a, "b": b})["y"][0, 0]
+        require(found == expected, f"ops {kept} kept: 1 + {part} - 1 is {found}, not {expected}")
 
 
 def special_values_survive(opener: Opener) -> None:
@@ -265,6 +286,8 @@ def second_opinions_agree(opener: Opener) -> None:
     for planted, model, engine in _opened(opener):
         for plan in (PrecisionPlan(planted.answer), PrecisionPlan(model.candidates)):
             executable = engine.compile(plan)
+            able = isinstance(executable, SecondOpinion)
+            require(able == engine.capabilities().opinions, "what it can do is told wrongly")
             if not isinstance(executable, SecondOpinion):
                 raise NotApplicable("the engine runs a plan in one way only")
             second = executable.second_opinion()
@@ -337,6 +360,7 @@ CHECKS: tuple[Callable[[Opener], None], ...] = (
     special_values_survive,
     arrays_are_left_alone,
     low_ops_round,
+    bf16_rounds,
     kept_ops_do_not,
     runs_repeat,
     traces_show_every_op,

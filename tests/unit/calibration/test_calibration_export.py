@@ -44,6 +44,15 @@ def test_given_inputs_are_used(tmp_path: Path) -> None:
     assert found.checks[-1] == "equal to the emulator in every bit on 2 samples"
 
 
+def test_low_inputs_that_are_weights_hold_what_fits(tmp_path: Path) -> None:
+    """A kept op reads what a low input can hold, also where it is the model's own value."""
+    text = "(float w) => (float y) <float w = {0.1}, float v = {0.1}> { y = Sub (w, v) }"
+    path = tmp_path / "m.onnx"
+    found = export_model(model_of(text), PrecisionPlan.of([0]), Numerics(), path, low_io=True)
+    assert found.checks[-1] == "equal to the emulator in every bit on generated inputs"
+    assert onnx.load(path).graph.initializer[0].data_type == onnx.TensorProto.FLOAT16
+
+
 @pytest.mark.parametrize("fault", ["weight", "cast", "kept"])
 def test_a_file_that_means_something_else_is_never_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str

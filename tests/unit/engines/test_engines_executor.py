@@ -59,6 +59,16 @@ def _runs(engine: EmulatorEngine, plan: PrecisionPlan, feeds: dict[str, Any]) ->
     return engine._executor.node_runs - before
 
 
+def test_what_nobody_reads_is_not_run() -> None:
+    """Segments of such ops give nothing, which the runtime refuses to compute."""
+    lines = [f"u{i} = {UNARY[i % 6]} (x)" for i in range(40)]
+    text = "\n".join([*lines, "y = Exp (x)"])
+    model = load_model(parse(f"g (float[6] x) => (float[6] y) {{ {text} }}"))
+    engine = EmulatorEngine(model, Numerics())
+    found = engine.compile(PrecisionPlan.of([40])).run(X)
+    np.testing.assert_allclose(found["y"], np.exp(X["x"]), rtol=1e-6)
+
+
 def test_a_known_plan_runs_nothing() -> None:
     engine = EmulatorEngine(_chain(8), Numerics())
     assert _runs(engine, PrecisionPlan.of([]), X) == 8

@@ -15,6 +15,7 @@ from topsideas.calibration.journal import MemoryStore
 from topsideas.calibration.problem import make_problem, read_samples
 from topsideas.calibration.progress import Silent
 from topsideas.calibration.settings import Settings
+from topsideas.engines.base import SecondOpinion
 from topsideas.engines.isolated.engine import IsolatedEngine
 from topsideas.engines.options import EngineOptions, Isolation
 from topsideas.engines.registry import open_engine
@@ -97,6 +98,20 @@ def test_the_low_format_says_which_ops_are_candidates_in_the_child_too() -> None
     x = np.array([257], np.float32)  # not in bf16
     found = open_engine("emulator", model, options).compile(PrecisionPlan.of([])).run({"x": x})
     assert found["y"] == x
+
+
+def test_the_second_execution_runs_in_the_child_too() -> None:
+    """Bit for bit what it gives here; an answer is confirmed by it and not by the first again."""
+    model = load_model(PLANTED.model)
+    child = open_engine("emulator", model, EngineOptions(isolation=Isolation(60, 60)))
+    here = open_engine("emulator", model, EngineOptions())
+    for way in ("second_opinion", "fused"):
+        found, expected = (
+            getattr(engine.compile(WRONG), way)().run(X)["y"] for engine in (child, here)
+        )
+        np.testing.assert_array_equal(found, expected)
+    assert isinstance(child.compile(WRONG), SecondOpinion)
+    assert not isinstance(_open("none").compile(WRONG), SecondOpinion)
 
 
 def test_an_engine_that_dies_when_it_starts_says_why() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,13 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from topsideas.engines.emulator.engine import EmulatorEngine
+from tests.unit.engines.typed_engines import (
+    EVERY,
+    FEEDS,
+    TEXT,
+    assert_fp32_equals_the_emulators,
+)
+from topsideas.engines.onnxruntime import selftest
 from topsideas.engines.onnxruntime.engine import OnnxRuntimeEngine, open_onnxruntime, probe
 from topsideas.engines.onnxruntime.placement import placed_nodes
 from topsideas.engines.onnxruntime.providers import CPU, Chosen, chosen_provider
@@ -18,17 +26,10 @@ from topsideas.engines.typed import TypedModel
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import Numerics, Overflow
-from topsideas.stats.criteria import Tolerance, margin
-from topsideas.testing.planted import parse, planted_models, ramp
+from topsideas.precision import BF16, Numerics, Overflow
+from topsideas.rounding import round_to
+from topsideas.testing.planted import Planted, parse, planted_models
 
-TEXT = """g (float[N,4] x) => (float[N,4] y) <float c = {2}> {
-    [first] a = Relu (x)
-    [second] b = Exp (a)
-    [third] y = Mul (b, c)
-}"""
-FEEDS = {"x": ramp(-1, 2, 3, 4)}
-EVERY = PrecisionPlan.of([0, 1, 2])
 ON_CPU = {"provider": CPU}
 
 
@@ -61,15 +62,68 @@ def test_the_reason_is_true_of_the_installed_version() -> None:
     assert session.run(None, {"x": np.array([300], np.float32)})[0] == [300]
 
 
+class _Provider:
+    """Stands in for a session: two products, whose tensors are stored as ``stored`` says."""
+
+    def __init__(self, stored: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.stored = stored
+
+    def run(self, names: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        x, a, b = (self.stored(feeds[name]) for name in ("x", "a", "b"))
+        return [self.stored(self.stored(x @ a) @ b)]
+
+
+FP16_NUMERICS, BF16_NUMERICS = Numerics(), Numerics(BF16)
+SATURATED = Numerics(overflow=Overflow.SATURATE)
+
+
+@pytest.mark.parametrize(
+    ("stored", "precision", "reason"),
+    [
+        (lambda a: round_to(a, FP16_NUMERICS), "fp16", ""),
+        (lambda a: round_to(a, SATURATED), "fp16", ""),
+        (lambda a: round_to(a, BF16_NUMERICS), "bf16", ""),
+        (lambda a: a, "fp16", r"300\*300/300 gave 300"),
+        (lambda a: np.float32(0) * a, "fp16", r"300\*300/300 gave 0"),
+        (lambda a: round_to(a, BF16_NUMERICS), "fp16", r"300\*300/300 gave 300"),
+        (lambda a: np.clip(a, -65504, 65504), "fp16", r"1 \+ 0.000244 - 1 gave 0.000244"),
+        (lambda a: a, "bf16", r"1 \+ 0.00195 - 1 gave 0.00195"),
+        (lambda a: round_to(a, FP16_NUMERICS), "bf16", r"1 \+ 0.00195 - 1 gave 0.00195"),
+        (lambda a: a * np.float32("nan"), "bf16", r"gave nan"),
+    ],
+)
+def test_what_a_provider_computes_decides(
+    monkeypatch: pytest.MonkeyPatch, stored: Any, precision: str, reason: str
+) -> None:
+    monkeypatch.setattr(selftest, "open_session", lambda *_: _Provider(stored))
+    with np.errstate(all="ignore"):
+        found = selftest.measured(Chosen("SomeExecutionProvider", {}, {}), precision)
+    assert bool(found) == bool(reason)
+    assert re.search(reason, found)
+
+
+def test_the_cpu_provider_fails_the_self_test_by_measurement() -> None:
+    """What every provider that leaves the products to the CPU gives."""
+    assert "300*300/300 gave 300" in selftest.measured(Chosen(CPU, {}, {}), "fp16")
+    assert "does not run a small bf16 model" in selftest.measured(Chosen(CPU, {}, {}), "bf16")
+
+
+def test_a_provider_that_fails_the_self_test_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "HostExecutionProvider"
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [name, CPU])
+    monkeypatch.setattr(selftest, "open_session", lambda *_: _Provider(lambda a: a))
+    asked, model = EngineOptions(), load_model(parse(TEXT))
+    with pytest.raises(EngineError, match=f"in fp32 on {name}: .*no evidence. Remedy"):
+        open_onnxruntime(model, asked)
+    assert "no evidence" in probe(asked).refusal("fp16")
+    engine = OnnxRuntimeEngine(model, Numerics(), chosen_provider(asked))
+    with pytest.raises(EngineError, match="no evidence"):
+        engine.compile(PrecisionPlan.of([0]))
+
+
 @pytest.mark.parametrize("planted", planted_models(), ids=lambda p: p.name)
-def test_fp32_equals_other_fp32_kernels(planted: Any) -> None:
-    model = load_model(planted.model)
-    every = PrecisionPlan(model.candidates)
-    executable = _engine(model).compile(every)
-    reference = EmulatorEngine(model, planted.numerics).compile(every)
-    for feeds in planted.samples:
-        for name, array in reference.run(feeds).items():
-            assert margin(executable.run(feeds)[name], array, Tolerance(1e-5, 1e-6)) <= 1
+def test_fp32_equals_other_fp32_kernels(planted: Planted) -> None:
+    assert_fp32_equals_the_emulators(planted, _engine)
 
 
 def test_a_trace_shows_every_op() -> None:
@@ -139,7 +193,6 @@ def test_the_device_is_handed_to_the_provider(monkeypatch: pytest.MonkeyPatch) -
         ("CUDAExecutionProvider", {"device_id": "3"}),
         (CPU, {}),
     ]
-    assert chosen.refusal == ""
 
 
 def test_a_provider_that_does_not_start_is_no_silent_fallback() -> None:

@@ -13,7 +13,12 @@ import pytest
 
 pytest.importorskip("openvino", reason="pip install 'topsideas[openvino]'")
 
-from topsideas.engines.emulator.engine import EmulatorEngine
+from tests.unit.engines.typed_engines import (
+    EVERY,
+    FEEDS,
+    TEXT,
+    assert_fp32_equals_the_emulators,
+)
 from topsideas.engines.openvino import runtime
 from topsideas.engines.openvino.engine import OpenVinoEngine, open_openvino, probe
 from topsideas.engines.openvino.runtime import target_of
@@ -22,16 +27,7 @@ from topsideas.errors import EngineError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Accumulation, Numerics, Overflow
-from topsideas.stats.criteria import Tolerance, margin
-from topsideas.testing.planted import parse, planted_models, ramp
-
-TEXT = """g (float[N,4] x) => (float[N,4] y) <float c = {2}> {
-    [first] a = Relu (x)
-    [second] b = Exp (a)
-    [third] y = Mul (b, c)
-}"""
-FEEDS = {"x": ramp(-1, 2, 3, 4)}
-NOISE = Tolerance(1e-5, 1e-6)
+from topsideas.testing.planted import Planted, parse, planted_models, ramp
 
 
 def _engine(model: Model | None = None, **options: Any) -> OpenVinoEngine:
@@ -60,22 +56,12 @@ def test_low_plans_are_refused_there_too(monkeypatch: pytest.MonkeyPatch) -> Non
     engine = _engine()
     with pytest.raises(EngineError, match="that is no evidence"):
         engine.compile(PrecisionPlan.of([0, 1]))
-    assert engine.compile(PrecisionPlan.of([0, 1, 2])).run(FEEDS)["y"].shape == (3, 4)
+    assert engine.compile(EVERY).run(FEEDS)["y"].shape == (3, 4)
 
 
 @pytest.mark.parametrize("planted", planted_models(), ids=lambda p: p.name)
-def test_fp32_equals_other_fp32_kernels(planted: Any) -> None:
-    model = load_model(planted.model)
-    every = PrecisionPlan(model.candidates)
-    executable = _engine(model).compile(every)
-    reference = EmulatorEngine(model, planted.numerics).compile(every)
-    for feeds in planted.samples:
-        expected = reference.run(feeds)
-        found = executable.run(feeds)
-        assert list(found) == list(expected)
-        for name, array in expected.items():
-            assert found[name].dtype == array.dtype
-            assert margin(found[name], array, NOISE) <= 1, name
+def test_fp32_equals_other_fp32_kernels(planted: Planted) -> None:
+    assert_fp32_equals_the_emulators(planted, _engine)
 
 
 def test_the_precision_of_each_op_is_read_back() -> None:
@@ -83,7 +69,7 @@ def test_the_precision_of_each_op_is_read_back() -> None:
     executable = _engine().compile_unchecked(PrecisionPlan.of([1]))
     expected = {} if _has("fp16") else {0: "f32", 2: "f32"}
     assert dict(executable.differing(FEEDS)) == expected
-    every = _engine().compile(PrecisionPlan.of([0, 1, 2]))
+    every = _engine().compile(EVERY)
     assert dict(every.differing(FEEDS)) == {}
 
 
@@ -100,7 +86,7 @@ def test_fused_ops_are_told() -> None:
 
 
 def test_a_trace_shows_every_op() -> None:
-    executable = _engine().compile(PrecisionPlan.of([0, 1, 2]))
+    executable = _engine().compile(EVERY)
     trace = executable.trace(FEEDS)
     records = {record.id: record for record in trace}
     assert sorted(records) == [0, 1, 2]
@@ -111,7 +97,7 @@ def test_a_trace_shows_every_op() -> None:
 
 def test_saved_as_ir_and_loaded(tmp_path: Path) -> None:
     engine = _engine()
-    executable = engine.compile(PrecisionPlan.of([0, 1, 2]))
+    executable = engine.compile(EVERY)
     executable.save(tmp_path / "saved")
     np.testing.assert_array_equal(
         engine.load(tmp_path / "saved").run(FEEDS)["y"], executable.run(FEEDS)["y"]
@@ -124,7 +110,7 @@ def test_saved_as_ir_and_loaded(tmp_path: Path) -> None:
 
 
 def test_bad_input_is_refused_before_it_reaches_the_runtime() -> None:
-    executable = _engine().compile(PrecisionPlan.of([0, 1, 2]))
+    executable = _engine().compile(EVERY)
     for feeds, text in (
         ({}, "no array for input 'x'"),
         ({"x": np.zeros((3, 4))}, "is float64; expected float32"),
@@ -146,7 +132,7 @@ def test_compile_options_reach_openvino_and_the_identity() -> None:
     engine = _engine(INFERENCE_NUM_THREADS=1)
     assert "INFERENCE_NUM_THREADS" in engine.identity().options["config"]
     assert "ACCURACY" in engine.identity().options["config"]
-    executable = _engine(NO_SUCH_OPTION="x").compile(PrecisionPlan.of([0, 1, 2]))
+    executable = _engine(NO_SUCH_OPTION="x").compile(EVERY)
     with pytest.raises(EngineError, match="failed while compiling"):
         executable.run(FEEDS)
 
@@ -161,4 +147,4 @@ def test_what_only_an_emulation_can_choose_is_refused(numerics: Numerics) -> Non
 
 
 def test_latency_is_measured() -> None:
-    assert _engine().compile(PrecisionPlan.of([0, 1, 2])).latency(FEEDS, 3) > 0
+    assert _engine().compile(EVERY).latency(FEEDS, 3) > 0

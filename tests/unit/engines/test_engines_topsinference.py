@@ -11,6 +11,11 @@ import onnx
 import pytest
 
 from tests.standin.setup import PROFILE, open_standin, use_standin
+from topsideas.calibration.deployed import honoured, readback_notes
+from topsideas.calibration.journal import MemoryStore
+from topsideas.calibration.problem import make_problem, read_samples
+from topsideas.calibration.progress import Silent
+from topsideas.calibration.settings import Settings
 from topsideas.engines.emulator.engine import EmulatorEngine
 from topsideas.engines.options import EngineOptions, Isolation
 from topsideas.engines.registry import choose, open_engine
@@ -22,6 +27,8 @@ from topsideas.errors import EngineError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import BF16, FP16, Numerics, Overflow
+from topsideas.samples import samples_from_memory, signature_of
+from topsideas.stats.criteria import Tolerance
 from topsideas.testing.planted import parse, ramp
 
 SATURATE = Numerics(FP16, Overflow.SATURATE)
@@ -130,6 +137,41 @@ def test_a_plan_without_effect_is_doubted(monkeypatch: pytest.MonkeyPatch) -> No
     assert "bit for bit" in line
     use_standin(monkeypatch)
     assert _engine().compile(PrecisionPlan.of(ANSWER)).doubts(FEEDS) == []
+
+
+def _problem(golden: dict[str, np.ndarray], **rule: float) -> Any:
+    model = _model()
+    samples = samples_from_memory([FEEDS], [golden], signature_of(model))
+    settings = Settings(Tolerance(**rule))
+    digests = read_samples(samples, None)
+    return make_problem(model, _engine(), FP16, samples, (), settings, MemoryStore(), digests)
+
+
+@pytest.mark.parametrize("ignore", [True, False])
+def test_an_sdk_that_ignores_plans_shows_where_all_ops_had_to_be_kept(
+    monkeypatch: pytest.MonkeyPatch, ignore: bool
+) -> None:
+    """Keeping all is a build of its own, which passes: that must not hide why no other does."""
+    use_standin(monkeypatch, ignore=ignore)
+    problem = _problem(_emulated(ANSWER), rtol=1e-2, atol=1e-2)
+    found = problem.search(Silent()).plan
+    assert (found.kept == problem.model.candidates) == ignore
+    doubts = [line for line in readback_notes(problem, found) if "SDK ignores" in line]
+    assert len(doubts) == ignore
+
+
+@pytest.mark.parametrize("ignore", [True, False])
+def test_a_plan_passes_only_where_it_has_an_effect(
+    monkeypatch: pytest.MonkeyPatch, ignore: bool
+) -> None:
+    """Outputs that are good enough without it are no evidence that it is followed."""
+    use_standin(monkeypatch, ignore=ignore)
+    problem, plan = _problem(_emulated(ANSWER), rtol=10, atol=10), PrecisionPlan.of(ANSWER)
+    verdict = problem.verdicts(plan)[0]
+    assert verdict.passed
+    found = honoured(problem, plan, verdict)
+    assert found.passed != ignore
+    assert ("SDK ignores" in found.note) == ignore
 
 
 def test_dumped_tensors_make_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +299,7 @@ def test_ranges_that_cannot_be_built(
     ("numerics", "text"),
     [
         (Numerics(BF16, Overflow.SATURATE), "fp16 only"),
-        (Numerics(FP16, Overflow.INF), "a GCU saturates"),
+        (Numerics(FP16, Overflow.INF), "on a GCU a value that does not fit saturates"),
     ],
 )
 def test_other_numerics_are_refused(

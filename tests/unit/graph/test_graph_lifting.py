@@ -56,6 +56,53 @@ def test_normalisation_in_training_does_not_lift() -> None:
     assert liftable_to(nodes(model_of(training, 13)), 13) == 13
 
 
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Hardmax"])
+@pytest.mark.parametrize(
+    ("shape", "axis", "lifts"),
+    [
+        ("2, 3, 4", 2, True),
+        ("2, 3, 4", -1, True),
+        ("2, 5, 1, 1", 1, True),  # the head of a classifier
+        ("2, 1, 1, 4", 1, True),
+        ("1, 3, 1", 0, True),
+        ("2, 1, 1", 1, True),
+        ("1, 1", 0, True),
+        ("2, 3, 4", 1, False),
+        ("2, 3, 4", -2, False),
+        ("2, 3, 1, 4", 0, False),
+    ],
+)
+def test_a_softmax_over_one_axis_lifts(op: str, shape: str, axis: int, lifts: bool) -> None:
+    model = model_of(
+        f"(float[{shape}] x) => (float[{shape}] y) {{ y = {op} <axis={axis}> (x) }}", 11
+    )
+    assert liftable_to(nodes(model), 11) == (NEWEST if lifts else 12)
+    if lifts:
+        feeds = {
+            "x": np.random.default_rng(0)
+            .standard_normal([int(d) for d in shape.split(",")])
+            .astype(np.float32)
+        }
+        before = _run(model, feeds)
+        lift(model, NEWEST)
+        np.testing.assert_array_equal(_run(model, feeds), before)
+
+
+@pytest.mark.parametrize(("declared", "newest"), [("N, M, 2", NEWEST), ("N, 2, M", 12)])
+def test_a_softmax_of_what_is_not_known_lifts_by_what_it_gives(declared: str, newest: int) -> None:
+    """Detectors reshape by sizes that they compute, so that inference knows no rank."""
+    axis = declared.split(", ").index("2")
+    model = model_of(
+        f"""(float[2, 3, 2] x, int64[R] s) => (float[{declared}] y) {{
+            a = Reshape (x, s)
+            y = Softmax <axis = {axis}> (a)
+        }}""",
+        11,
+    )
+    assert nodes(model)[1].inputs[0].shape is None
+    assert liftable_to(nodes(model), 11) == newest
+
+
 LIFTED = """(float[2, 3, 4] x, bool c) => (float[2, 3] y, float[2, 3, 2] z) {
     m = ReduceMax <axes = [2], keepdims = 0> (x)
     n = ReduceMin <keepdims = 1> (x)

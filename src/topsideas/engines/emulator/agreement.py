@@ -35,12 +35,14 @@ class Agreement:
         exported: The meaning of the exported file.
         numerics: The rounding.
         low_io: Whether the export's inputs and outputs are low.
+        weights: The values of weights that are inputs too, where these are low.
     """
 
     emulated: _Runner
     exported: _Runner
     numerics: Numerics
     low_io: bool
+    weights: Feeds
 
     @classmethod
     def of(
@@ -80,6 +82,7 @@ class Agreement:
             _Runner(spelled_out(written, model.graph_model, numerics)),
             numerics,
             low_io,
+            _listed_weights(written, model) if low_io else {},
         )
 
     def check(self, feeds: Feeds) -> None:
@@ -90,7 +93,8 @@ class Agreement:
             ModelError: An output differs in any bit (NaN equals NaN).
         """
         if self.low_io:
-            feeds = {name: self._stored(value) for name, value in feeds.items()}
+            given = {**self.weights, **feeds}
+            feeds = {name: self._stored(value) for name, value in given.items()}
         want, again = self.emulated.run(feeds), self.emulated.run(feeds)
         got = self.exported.run(feeds)
         for name, value in want.items():
@@ -106,6 +110,17 @@ class Agreement:
     def _stored(self, value: Any) -> Any:
         is_float = isinstance(value, np.ndarray) and value.dtype == np.float32
         return round_to(value, self.numerics) if is_float else value
+
+
+def _listed_weights(written: ir.Model, model: Model) -> Feeds:
+    """The user's values of the weights that an export lists among its inputs."""
+    listed = {v.name for v in written.graph.inputs} & set(written.graph.initializers)
+    weights = model.graph.initializers.items()
+    return {
+        name: value.const_value.numpy()
+        for name, value in weights
+        if name in listed and value.const_value is not None
+    }
 
 
 class _Runner:

@@ -130,7 +130,7 @@ class EmulatorEngine:
 
     def capabilities(self) -> Capabilities:
         """Everything: it is the definition."""
-        return Capabilities()
+        return Capabilities(opinions=True)
 
     def load(self, path: Path) -> WholeModel:
         """Open an executable that was saved. Raises EngineError."""

@@ -79,7 +79,8 @@ class Executor:
         walk = self._start(feeds)
         fed = frozenset(walk.held)
         for segment, released in zip(self.segments, self._releases, strict=True):
-            self._step(segment, low, walk)
+            if segment.writes:  # else nothing reads what it computes
+                self._step(segment, low, walk)
             for value in released:
                 if walk.env[value] not in fed:
                     walk.held.pop(walk.env[value], None)

@@ -35,12 +35,16 @@ class _Server:
         ops = self._engine.ops() if isinstance(self._engine, OwnOps) else None
         return self._engine.identity(), self._engine.capabilities(), ops
 
-    def compile(
-        self, kept: frozenset[int], finalize: bool
-    ) -> tuple[int, list[str], tuple[str, ...]]:
-        """Compile; returns a number for the executable, what it can do, and its notes."""
+    def compile(self, kept: frozenset[int], way: str) -> tuple[int, list[str], tuple[str, ...]]:
+        """Compile; returns a number for the executable, what it can do, and its notes.
+
+        ``way`` is ``compiled``, ``finalized``, or a method of the compiled executable.
+        """
         plan = PrecisionPlan(kept)
-        made: Any = finalized(self._engine, plan) if finalize else self._engine.compile(plan)
+        built = finalized(self._engine, plan) if way == "finalized" else None
+        made: Any = built or self._engine.compile(plan)
+        if way not in ("compiled", "finalized"):
+            made = getattr(made, way)()
         prepare = getattr(made, "prepare", None)
         if prepare is not None:
             prepare()

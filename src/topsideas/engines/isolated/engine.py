@@ -102,11 +102,12 @@ class IsolatedEngine:
 
     def compile(self, plan: PrecisionPlan) -> IsolatedExecutable:
         """An executable of ``plan``; it is built when it is first used."""
-        return IsolatedExecutable(self, plan)
+        kind = OpinionatedExecutable if self._capabilities.opinions else IsolatedExecutable
+        return kind(self, plan)
 
     def finalize(self, plan: PrecisionPlan) -> IsolatedExecutable:
         """An executable of ``plan`` for deployment, if the engine builds those in another way."""
-        return IsolatedExecutable(self, plan, finalize=True)
+        return IsolatedExecutable(self, plan, "finalized")
 
     def load(self, path: Path) -> IsolatedExecutable:
         """Open what :meth:`IsolatedExecutable.save` wrote; it is read when it is first used."""
@@ -129,13 +130,14 @@ class IsolatedExecutable:
     Args:
         engine: Its engine.
         source: The plan, or the path of what was saved.
-        finalize: Whether the build is for deployment.
+        way: Which executable of the plan: the compiled one, ``finalized``, ``second_opinion`` or
+            ``fused``.
     """
 
     def __init__(
-        self, engine: IsolatedEngine, source: PrecisionPlan | Path, *, finalize: bool = False
+        self, engine: IsolatedEngine, source: PrecisionPlan | Path, way: str = "compiled"
     ) -> None:
-        self._engine, self._source, self._finalize = engine, source, finalize
+        self._engine, self._source, self._way = engine, source, way
         self._number: tuple[int, int] | None = None
         self._able: list[str] = []
         self._shapes: frozenset[Any] = frozenset()
@@ -256,12 +258,27 @@ class IsolatedExecutable:
             number: int = child.call("load", str(self._source.resolve()), seconds=seconds)
             return number
         number, self._able, self.notes = child.call(
-            "compile", self._source.kept, self._finalize, seconds=seconds
+            "compile", self._source.kept, self._way, seconds=seconds
         )
         return number
 
     def _noting_death(self, *, every_failure: bool = False) -> _Noting:
         return _Noting(self, EngineError if every_failure else ChildDied)
+
+
+class OpinionatedExecutable(IsolatedExecutable):
+    """A plan that the engine in the child runs in other ways too."""
+
+    def second_opinion(self) -> IsolatedExecutable:
+        """The same plan, executed by other means."""
+        return self._other("second_opinion")
+
+    def fused(self) -> IsolatedExecutable:
+        """The same plan on a target that rounds as little as fusion allows."""
+        return self._other("fused")
+
+    def _other(self, way: str) -> IsolatedExecutable:
+        return IsolatedExecutable(self._engine, self._source, way)
 
 
 class _Noting:

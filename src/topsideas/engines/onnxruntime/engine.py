@@ -22,20 +22,20 @@ from topsideas.engines.onnxruntime.placement import Placed, placed_nodes
 from topsideas.engines.onnxruntime.providers import (
     CPU,
     NAME,
+    WHO,
     Chosen,
-    check_numerics,
     chosen_provider,
+    open_session,
 )
-from topsideas.engines.options import EngineOptions
+from topsideas.engines.onnxruntime.selftest import refusal
+from topsideas.engines.options import EngineOptions, refuse_emulated
 from topsideas.engines.typed import TypedModels
 from topsideas.engines.typed_run import Built, TypedExecutable
 from topsideas.engines.workplace import Folder
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import Numerics
-
-_WHO = f"{NAME} {ort.__version__}"
+from topsideas.precision import PRECISIONS, Numerics, Overflow
 
 
 class OnnxRuntimeEngine:
@@ -70,10 +70,10 @@ class OnnxRuntimeEngine:
 
         Raises:
             EngineError: The provider refuses the model, or the plan has low ops and the provider
-                is the CPU's, which computes them in fp32.
+                computes those in fp32.
         """
-        if plan.low(self.model.candidates) and self.chosen.refusal:
-            raise EngineError(self.chosen.refusal)
+        if plan.low(self.model.candidates):
+            _refuse_pretence(self.chosen, self._numerics)
         return OnnxRuntimeExecutable(self, plan)
 
     def build(self, plan: PrecisionPlan, *, traced: bool) -> Built[Opened]:
@@ -83,23 +83,7 @@ class OnnxRuntimeEngine:
 
     def session(self, path: Path, profile: Path | None = None) -> ort.InferenceSession:
         """A session of a model file; with a profile it tells where its nodes ran."""
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        if profile is not None:
-            options.enable_profiling, options.profile_file_prefix = True, str(profile)
-        with mapped(_WHO, f"opening the model on {self.chosen.name}"):
-            for key, value in self.chosen.session.items():
-                options.add_session_config_entry(key, value)
-            session = ort.InferenceSession(
-                str(path), options, providers=self.chosen.listed(), enable_fallback=0
-            )
-        if self.chosen.name not in session.get_providers():
-            raise EngineError(
-                f"{_WHO} did not start {self.chosen.name}, and ran on "
-                f"{', '.join(session.get_providers())} instead: the provider's libraries are "
-                "missing or do not fit"
-            )
-        return session
+        return open_session(self.chosen, str(path), profile)
 
     def load(self, path: Path) -> Opened:
         """Open what :meth:`OnnxRuntimeExecutable.save` wrote. Raises EngineError."""
@@ -127,7 +111,7 @@ class Opened:
 
     def fetch(self, feeds: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Every output by name. Raises EngineError."""
-        with self._turn, mapped(_WHO, "running"):
+        with self._turn, mapped(WHO, "running"):
             if self._bindable(feeds):
                 return self._bound(feeds)
             names = [o.name for o in self.session.get_outputs()]
@@ -140,7 +124,7 @@ class Opened:
         """
         checked = checked_feeds(self.model, feeds)
         taken = []
-        with self._turn, mapped(_WHO, "measuring"):
+        with self._turn, mapped(WHO, "measuring"):
             binding = self._binding(checked)
             for _ in range(repeats + 1):  # the first one warms up
                 start = perf_counter()
@@ -204,7 +188,7 @@ class OnnxRuntimeExecutable(TypedExecutable[Opened]):
     def dump(self, path: Path) -> None:
         """Write a line per op: its kind and the precision that the typed model gives it."""
         low, name = self.built.typed.low, self.engine.identity().options["precision"]
-        lines = [f"# {_WHO} on {self.engine.chosen.name}", "# op kind precision"]
+        lines = [f"# {WHO} on {self.engine.chosen.name}", "# op kind precision"]
         lines += [
             f"{op.id} {op.type} {name if op.id in low else 'fp32' if op.candidate else '-'}"
             for op in self.engine.model.ops
@@ -218,9 +202,8 @@ def probe(options: EngineOptions) -> Probe:
         chosen = chosen_provider(options)
     except EngineError as error:
         return Probe(ort.__version__, remedy=str(error))
-    return Probe(
-        ort.__version__, chosen.name, "measured", dict.fromkeys(("fp16", "bf16"), chosen.refusal)
-    )
+    low = {precision: refusal(chosen, precision) for precision in PRECISIONS}
+    return Probe(ort.__version__, chosen.name, "measured", low)
 
 
 def open_onnxruntime(model: Model, options: EngineOptions) -> OnnxRuntimeEngine:
@@ -230,10 +213,17 @@ def open_onnxruntime(model: Model, options: EngineOptions) -> OnnxRuntimeEngine:
     the first, the first provider that reaches a device is taken, and ``--device`` names it.
 
     Raises:
-        EngineError: The provider is the CPU's, is not in this build, or an option does not fit.
+        EngineError: The provider computes low ops in fp32, is not in this build, or an option does
+            not fit.
     """
-    check_numerics(options)
+    refuse_emulated(options, NAME, Overflow.INF)
     chosen = chosen_provider(options)
-    if chosen.refusal:
-        raise EngineError(chosen.refusal)
+    _refuse_pretence(chosen, options.numerics)
     return OnnxRuntimeEngine(model, options.numerics, chosen)
+
+
+def _refuse_pretence(chosen: Chosen, numerics: Numerics) -> None:
+    """Raise EngineError if the provider only pretends to compute in the low format."""
+    why = refusal(chosen, numerics.precision.name)
+    if why:
+        raise EngineError(why)

@@ -1,19 +1,21 @@
-"""Which execution provider is asked for, with which options, and what it is evidence of."""
+"""Which execution provider is asked for, with which options, and sessions on it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
+from topsideas.engines.foreign import mapped
 from topsideas.engines.options import EngineOptions
 from topsideas.errors import EngineError
-from topsideas.precision import Accumulation, Overflow, Subnormals
 
 NAME = "onnxruntime"
+WHO = f"{NAME} {ort.__version__}"
 CPU = "CPUExecutionProvider"
 
 # Providers whose device is chosen by this option.
@@ -32,13 +34,6 @@ _BESIDE = {"TensorrtExecutionProvider": "CUDAExecutionProvider"}
 _NO_DEVICE = {CPU, "AzureExecutionProvider"}
 _OWN = {"provider", "provider_options", "session_options", "resource_mode"}
 
-CPU_REASON = (
-    "onnxruntime's CPU provider computes fp16 models in fp32 and rounds only in between, so that "
-    "300*300/300 gives 300 and not infinity: that is no evidence. Remedy: name a device's "
-    'provider in --compile_options \'{"provider": "CUDAExecutionProvider"}\', or take --engine '
-    "emulator"
-)
-
 
 @dataclass(frozen=True)
 class Chosen:
@@ -53,11 +48,6 @@ class Chosen:
     name: str
     options: Mapping[str, str]
     session: Mapping[str, str]
-
-    @property
-    def refusal(self) -> str:
-        """Why low ops are no evidence on it; empty where they are."""
-        return CPU_REASON if self.name == CPU else ""
 
     def listed(self) -> list[tuple[str, dict[str, str]]]:
         """What a session is given: the provider, then those that take what it cannot run."""
@@ -110,20 +100,33 @@ def _texts(merged: Mapping[str, Any], key: str) -> dict[str, str]:
     return {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in value.items()}
 
 
-def check_numerics(options: EngineOptions) -> None:
-    """Refuse what only an emulation can choose.
+def open_session(
+    chosen: Chosen, model: str | bytes, profile: Path | None = None
+) -> ort.InferenceSession:
+    """A session on a provider.
+
+    Args:
+        chosen: The provider.
+        model: The path of a model, or a serialised one.
+        profile: Where the session writes what ran where, if it is to.
 
     Raises:
-        EngineError: Overflow, subnormals or accumulation differ from IEEE fp16 with defaults.
+        EngineError: The provider refuses the model, or does not start.
     """
-    numerics = options.numerics
-    if numerics.overflow is Overflow.SATURATE:
-        raise EngineError(
-            "a provider's kernels decide what becomes of a value that does not fit; --overflow "
-            "saturate can only be emulated. Remedy: --overflow inf"
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    with mapped(WHO, f"opening the model on {chosen.name}"):
+        for key, value in chosen.session.items():
+            options.add_session_config_entry(key, value)
+        session = ort.InferenceSession(
+            model, options, providers=chosen.listed(), enable_fallback=0
         )
-    if (numerics.subnormals, numerics.accumulation) != (Subnormals.KEEP, Accumulation.FP32):
+    if chosen.name not in session.get_providers():
         raise EngineError(
-            "a provider decides about subnormals and accumulation itself; only the emulator "
-            "can be told"
+            f"{WHO} did not start {chosen.name}, and ran on "
+            f"{', '.join(session.get_providers())} instead: the provider's libraries are "
+            "missing or do not fit"
         )
+    return session

@@ -23,20 +23,19 @@ from topsideas.engines.openvino.runtime import (
     NAME,
     Target,
     as_json,
-    check_numerics,
     compile_file,
     core,
     target_of,
     version,
 )
-from topsideas.engines.options import EngineOptions
+from topsideas.engines.options import EngineOptions, refuse_emulated
 from topsideas.engines.typed import TypedModels
 from topsideas.engines.typed_run import Built, TypedExecutable
 from topsideas.engines.workplace import Folder
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import Numerics
+from topsideas.precision import Numerics, Overflow
 
 _XML, _BIN = "model.xml", "model.bin"
 
@@ -189,7 +188,7 @@ def open_openvino(model: Model, options: EngineOptions) -> OpenVinoEngine:
     Raises:
         EngineError: The device does not compute in the low format, or an option does not fit.
     """
-    check_numerics(options)
+    refuse_emulated(options, NAME, Overflow.INF)
     target = target_of(options)
     refusal = target.refusal(options.numerics.precision.name)
     if refusal:

@@ -13,7 +13,6 @@ import openvino as ov
 from topsideas.engines.foreign import mapped
 from topsideas.engines.options import EngineOptions
 from topsideas.errors import EngineError
-from topsideas.precision import Accumulation, Overflow, Subnormals
 
 NAME = "openvino"
 CAPABILITY = {"fp16": "FP16", "bf16": "BF16"}
@@ -88,25 +87,6 @@ def target_of(options: EngineOptions) -> Target:
     if device.split(".")[0] not in {d.split(".")[0] for d in devices}:
         raise EngineError(f"openvino has no device {device!r}; it found {_numbered(devices)}")
     return Target(device, {**_ACCURACY, **own})
-
-
-def check_numerics(options: EngineOptions) -> None:
-    """Refuse what only an emulation can choose.
-
-    Raises:
-        EngineError: Overflow, subnormals or accumulation differ from what the kernels do.
-    """
-    numerics = options.numerics
-    if numerics.overflow is Overflow.SATURATE:
-        raise EngineError(
-            "openvino's kernels make infinity of what does not fit; --overflow saturate can only "
-            "be emulated. Remedy: --overflow inf"
-        )
-    if (numerics.subnormals, numerics.accumulation) != (Subnormals.KEEP, Accumulation.FP32):
-        raise EngineError(
-            "openvino decides about subnormals and accumulation itself; only the emulator "
-            "can be told"
-        )
 
 
 def compile_file(path: str, target: Target) -> ov.CompiledModel:

@@ -19,7 +19,7 @@ import numpy as np
 from topsideas.engines.base import Arrays, Capabilities, Identity, OpRecord, Probe, Trace
 from topsideas.engines.feeds import checked_feeds
 from topsideas.engines.lazily import Lazily
-from topsideas.engines.options import EngineOptions
+from topsideas.engines.options import EngineOptions, refuse_emulated
 from topsideas.engines.topsinference.builds import (
     DUMP,
     FINAL,
@@ -38,7 +38,7 @@ from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
 from topsideas.graph.ops import Op
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import FP16, Accumulation, Overflow, Subnormals
+from topsideas.precision import FP16, Overflow
 
 
 class TopsEngine:
@@ -165,6 +165,7 @@ class TopsExecutable:
     plan: PrecisionPlan
     variant: str = PLAIN
     _built: dict[tuple[str, Shapes], Lazily[Build]] = field(default_factory=dict)
+    _others: dict[str, TopsExecutable] = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Build now if one build does for all samples. Raises EngineError."""
@@ -222,13 +223,19 @@ class TopsExecutable:
         kept = self.plan.kept & self.engine.candidates
         if not kept or kept == self.engine.candidates:
             return []
-        found = self.run(feeds)
-        plain = replace(self, plan=PrecisionPlan.of([]), _built={}).run(feeds)
+        found, plain = self.run(feeds), self._plain().run(feeds)
         if any(found[n].tobytes() != plain[n].tobytes() for n in found):
             return []
         line = "the outputs are bit for bit those of the build with no op in fp32: either the "
         line += "ops make no difference by themselves, or the SDK ignores "
         return [line + self.engine.strategy.name]
+
+    def _plain(self) -> TopsExecutable:
+        """The plan that keeps nothing; built once for all samples."""
+        if PLAIN not in self._others:
+            nothing = PrecisionPlan.of([])
+            self._others[PLAIN] = replace(self, plan=nothing, _built={}, _others={})
+        return self._others[PLAIN]
 
     def save(self, path: Path) -> None:
         """Write the executable; where several shapes were built, that of the first."""
@@ -288,12 +295,7 @@ def _check_options(options: EngineOptions) -> None:
             f"TopsInference mixes fp32 with fp16 only; --precision {numerics.precision.name} can "
             "only be emulated"
         )
-    if numerics.overflow is not Overflow.SATURATE:
-        raise EngineError(
-            "a GCU saturates; --overflow inf can only be emulated. Remedy: --overflow saturate"
-        )
-    if (numerics.subnormals, numerics.accumulation) != (Subnormals.KEEP, Accumulation.FP32):
-        raise EngineError("a GCU decides about subnormals and accumulation itself")
+    refuse_emulated(options, "a GCU", Overflow.SATURATE)
 
 
 def load_in_process(path: Path, options: EngineOptions, scope: ExitStack) -> Any:

@@ -12,9 +12,10 @@ from typing import Any
 import onnx
 
 from topsideas.calibration.journal import MemoryStore, Store
-from topsideas.calibration.opening import open_engines
-from topsideas.calibration.problem import fingerprint, make_problem, read_samples
+from topsideas.calibration.opening import Engines, open_engines
+from topsideas.calibration.problem import Problem, fingerprint, make_problem, read_samples
 from topsideas.calibration.progress import Progress, Silent
+from topsideas.calibration.references import SampleSource
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.selection import select_ops
 from topsideas.calibration.settings import VALIDATOR_SECONDS, Settings, Validator
@@ -196,23 +197,32 @@ class AutoMixPrecision:
             pareto=pareto,
             max_builds=self._max_builds,
         )
-        digests = read_samples(samples, self._bounds)
         with ExitStack() as stack:
-            problem = make_problem(
-                engines.model,
-                engines.engine,
-                options.numerics.precision,
-                samples,
-                (),
-                settings,
-                self._store(stack, options),
-                digests,
-                golden=engines.golden,
-                proposer=engines.proposer,
-                proposers=engines.proposers,
-            )
+            store = self._store(stack, options)
+            problem = self._problem(engines, samples, settings, store)
             self.result = problem.search(progress or Silent())
         return self.result.plan.ids
+
+    def _problem(
+        self,
+        engines: Engines,
+        samples: Sequence[SampleSource],
+        settings: Settings,
+        store: Store,
+    ) -> Problem:
+        return make_problem(
+            engines.model,
+            engines.engine,
+            self._options.numerics.precision,
+            samples,
+            (),
+            settings,
+            store,
+            read_samples(samples, self._bounds),
+            golden=engines.golden,
+            proposer=engines.proposer,
+            proposers=engines.proposers,
+        )
 
     def finalize(
         self,
