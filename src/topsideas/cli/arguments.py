@@ -119,6 +119,14 @@ def _add_general(group: argparse._ArgumentGroup, *, listing: bool) -> None:
         help="empty the workspace first (only what this tool wrote there)",
     )
     add("--output_json", metavar="PATH", help="write the report here")
+    add("--output_html", metavar="PATH", help="write it as a page to look at, in one file")
+    add(
+        "--explain",
+        choices=("auto", "none", "causes"),
+        default="auto",
+        help="causes: trace why each op must stay in fp32; auto: in auto mode, and wherever a "
+        "page is written (default: auto)",
+    )
     add(
         "--fp32_nodes",
         nargs="*",

@@ -14,6 +14,7 @@ from topsideas.calibration.artefacts import (
     save_inlined_model,
 )
 from topsideas.calibration.deployed import deployed_verdict, readback_notes
+from topsideas.calibration.explain import evidence_of
 from topsideas.calibration.manual import SampleStatistics
 from topsideas.calibration.opening import Engines, open_engines
 from topsideas.calibration.problem import (
@@ -30,12 +31,13 @@ from topsideas.cli.options import engine_options, settings, shape_bounds_of, thr
 from topsideas.cli.progress import progress_for
 from topsideas.cli.words import next_step
 from topsideas.engines.registry import ENGINES, choose
-from topsideas.errors import EXIT_INTERRUPTED, BaselineError
+from topsideas.errors import EXIT_INTERRUPTED, BaselineError, EngineError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import PRECISIONS
 from topsideas.report.console import show
 from topsideas.report.document import check_target, document, write_json
+from topsideas.report.evidence import with_evidence
 from topsideas.samples.npz import SampleFolder, scan_folder
 from topsideas.samples.sample import split_holdout
 from topsideas.samples.signature import signature_of
@@ -171,10 +173,12 @@ class _Run:
         with progress_for(self.args) as progress:
             statistics = problem.statistics(self.kept, mode, self.thresholds, workspace, progress)
             verdict = self._manual_verdict(problem, statistics)
+            evidence = self._evidence(problem, self.kept, verdict, None, progress)
             if self.args.finalize:
                 verdict = deployed_verdict(problem, self.kept, verdict)
         files = self._files(problem, workspace, self.kept, passed=verdict.passed)
-        return self._document(problem, self.kept, verdict, statistics, files, None), False
+        report = self._document(problem, self.kept, verdict, statistics, files, None)
+        return self._with(evidence, report), False
 
     def _mode(self, problem: Problem, wanted: str) -> str:
         """Statistics need an engine that shows or counts what single ops do."""
@@ -208,12 +212,41 @@ class _Run:
             off = self.args.finalize or found.stopped
             mode = "OFF" if off else self._mode(problem, "CALC")
             statistics = problem.statistics(found.plan, mode, self.thresholds, workspace, progress)
+            evidence = self._evidence(problem, found.plan, found.before, found, progress)
         verdict = _overall(found)
         if self.args.finalize and verdict.passed:
             verdict = deployed_verdict(problem, found.plan, verdict)
         files = self._files(problem, workspace, found.plan, passed=verdict.passed)
         report = self._document(problem, found.plan, verdict, statistics, files, found)
-        return report, found.interrupted
+        return self._with(evidence, report), found.interrupted
+
+    def _evidence(
+        self,
+        problem: Problem,
+        plan: PrecisionPlan,
+        worst: Verdict,
+        found: SearchResult | None,
+        progress: Progress,
+    ) -> dict[str, Any] | None:
+        """Why the ops stay, where that is asked for; an answer does not depend on it."""
+        wanted = self.args.explain == "causes" or (
+            self.args.explain == "auto" and (found is not None or bool(self.args.output_html))
+        )
+        if not wanted or (found is not None and found.stopped):
+            return None
+        try:
+            numerics = self.options.numerics
+            evidence = evidence_of(problem, plan, worst, found, numerics, progress)
+        except (EngineError, KeyboardInterrupt) as error:
+            reason = str(error) or "interrupted"
+            self.notes.append(f"why the ops must stay in fp32 is not told: {reason}")
+            return None
+        if evidence is None:
+            self.notes.append("no engine shows what single ops do: not told why ops must stay")
+        return evidence
+
+    def _with(self, evidence: dict[str, Any] | None, report: dict[str, Any]) -> dict[str, Any]:
+        return report if evidence is None else with_evidence(report, self.model.ops, evidence)
 
     def _report_refusal(
         self, problem: Problem, workspace: Workspace, progress: Progress, refusal: BaselineError
