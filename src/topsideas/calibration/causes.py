@@ -26,11 +26,9 @@ _MOSTLY = 0.5
 _COUNTED = 0.25
 
 # Ops that add or subtract, the means that a normalisation takes away included.
-_ADDITIVE = frozenset(
-    ["Add", "Sub", "Sum", "Mean", "ReduceSum", "ReduceMean", "CumSum", "MatMul", "Gemm", "Conv"]
-    + ["ConvTranspose", "Einsum", "GlobalAveragePool", "AveragePool", "BatchNormalization"]
-    + ["LayerNormalization", "GroupNormalization", "InstanceNormalization", "RMSNormalization"]
-)
+_ADDITIVE = {"Add", "Sub", "Sum", "Mean", "ReduceSum", "ReduceMean", "CumSum", "MatMul", "Gemm"}
+_ADDITIVE |= {"Conv", "ConvTranspose", "Einsum", "GlobalAveragePool", "AveragePool"}
+_ADDITIVE |= {f"{kind}Normalization" for kind in ("Batch", "Layer", "Group", "Instance", "RMS")}
 # Ops that are infinite or steepest at zero, each with the input that must not become zero.
 _SINGULAR = {"Log": 0, "Reciprocal": 0, "Div": 1, "Sqrt": 0, "Pow": 0}
 # Ops that hold a sum before they divide it by the number of its terms.

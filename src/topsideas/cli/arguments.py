@@ -10,7 +10,7 @@ from typing import NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from topsideas import __version__
-from topsideas.cli import convert, doctor, export, probe, verify
+from topsideas.cli import convert, doctor, export, probe, report, verify
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
 
@@ -39,7 +39,7 @@ _TARGETS = {
 }
 
 # What each target has besides mix_precision.
-_COMMANDS = {"gcu": (probe,), "onnx": (convert, export, verify)}
+_COMMANDS = {"gcu": (probe, report), "onnx": (convert, export, verify, report)}
 
 
 class _Parser(argparse.ArgumentParser):

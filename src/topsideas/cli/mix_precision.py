@@ -36,8 +36,9 @@ from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import PRECISIONS
 from topsideas.report.console import show
-from topsideas.report.document import check_target, document, write_json
+from topsideas.report.document import check_target, document, write_json, write_text
 from topsideas.report.evidence import with_evidence
+from topsideas.report.html.page import OPENING, check_renderer, page
 from topsideas.samples.npz import SampleFolder, scan_folder
 from topsideas.samples.sample import split_holdout
 from topsideas.samples.signature import signature_of
@@ -94,6 +95,9 @@ class _Run:
 
     def execute(self) -> int:
         check_target(self.args.output_json)
+        if self.args.output_html:
+            check_renderer()
+            check_target(self.args.output_html, "--output_html", OPENING)
         self.samples = samples = self._samples()
         # Before the workspace: options and samples that are refused must leave no mark on it.
         self.digests = read_samples(samples.files, self.bounds)
@@ -110,6 +114,8 @@ class _Run:
             report, interrupted = run(problem, workspace)
             if self.args.output_json:
                 write_json(report, Path(self.args.output_json))
+            if self.args.output_html:
+                write_text(page(report), Path(self.args.output_html))
         show(report, quiet=self.args.quiet, verbose=self.args.verbose > 0)
         if interrupted:
             return EXIT_INTERRUPTED

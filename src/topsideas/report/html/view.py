@@ -72,9 +72,7 @@ def _kept(op: Json, types: Mapping[int, str], evidence: Json | None) -> Json:
             "born": cause["born"]["op"],
             "shows": cause["shows"]["op"] if cause["shows"] else None,
             "name": {lang: cause_name(cause["cause"], lang) for lang in LANGUAGES},
-            "text": {
-                lang: cause_words(op["id"], cause, types, low, lang) for lang in LANGUAGES
-            },
+            "text": {lang: cause_words(op["id"], cause, types, low, lang) for lang in LANGUAGES},
         }
     }
 
@@ -171,5 +169,3 @@ def _margins(report: Json, evidence: Json | None) -> Json:
 
 def _short(value: Any) -> Any:
     return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
-
-

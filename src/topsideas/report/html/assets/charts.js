@@ -11,6 +11,17 @@ function axes(x, y) {
   return [{ ...style, label: x.label, values: x.values, size: 34 }, { ...style, size: 62, ...y }];
 }
 
+/** Whole powers of ten, as many as have room. */
+function decades(u, axis, min, max) {
+  const [first, last] = [Math.ceil(Math.log10(min) - 1e-9), Math.floor(Math.log10(max) + 1e-9)];
+  const step = Math.max(1, Math.ceil((last - first + 1) / 8));
+  const found = [];
+  for (let power = first; power <= last; power += step) found.push(10 ** power);
+  return found;
+}
+
+const logarithmic = (label) => ({ label, splits: decades, filter: (u, splits) => splits, values: (u, ticks) => ticks.map(exponent) });
+
 const exponent = (x) => (x === null ? "" : x >= 0.01 && x < 1e4 ? String(Number(x.toPrecision(2))) : x.toExponential(0).replace("e+", "e"));
 
 /** A chart that follows its place's width, answers to the keyboard and tells where the cursor is. */
@@ -71,10 +82,11 @@ function markKept(u, ops, height) {
 }
 
 function depthChart(ops, names, sample, chosen) {
-  const error = (x) => (x === null ? null : Math.max(x, FLOOR));
-  const [low, plan] = [ops.low_error.map(error), ops.plan_error.map(error)];
-  const known = [...low, ...plan].filter((x) => x !== null);
-  const top = Math.max(1e-3, known.reduce((a, b) => Math.max(a, b), 0)) * 3;
+  const known = [...ops.low_error, ...ops.plan_error].filter((x) => x !== null).map((x) => Math.max(x, FLOOR));
+  const top = Math.max(1e-3, known.reduce((a, b) => Math.max(a, b), 0)) * 4;
+  // What holds NaN or infinities has no error that a number could tell: it is drawn at the top.
+  const drawn = (errors, broken) => errors.map((x, i) => (broken[i] ? top : x === null ? null : Math.max(x, FLOOR)));
+  const [low, plan] = [drawn(ops.low_error, ops.low_broken), drawn(ops.plan_error, ops.plan_broken)];
   const bottom = Math.max(FLOOR, known.reduce((a, b) => Math.min(a, b), 1) / 2);
   const broken = (u) => {
     const { ctx } = u;
@@ -88,12 +100,12 @@ function depthChart(ops, names, sample, chosen) {
     markKept(u, ops, (i) => plan[i]);
   };
   const told = (i) => {
-    const wrong = [ops.low_broken[i] && t("broken_n", { n: ops.low_broken[i] })].filter(Boolean);
-    return [`${names.of(i)}`, `${t("all_low")} ${number(ops.low_error[i])}`, `${t("plan")} ${number(ops.plan_error[i])}`, ...wrong].join(" · ");
+    const error = (kind) => (ops[`${kind}_broken`][i] ? t("broken_n", { n: ops[`${kind}_broken`][i] }) : number(ops[`${kind}_error`][i]));
+    return `${names.of(i)} · ${t("all_low")}: ${error("low")} · ${t("plan")}: ${error("plan")}`;
   };
   return chart(t("depth"), {
-    scales: { x: { time: false, range: fullX(ops.id.length) }, y: { distr: 3, range: (u, min, max) => [bottom, Math.max(top, bottom * 10)] } },
-    axes: axes(opAxis(ops), { label: t("error_axis"), values: (u, ticks) => ticks.map(exponent) }),
+    scales: { x: { time: false, range: fullX(ops.id.length) }, y: { distr: 3, range: () => [bottom, Math.max(top, bottom * 10)] } },
+    axes: axes(opAxis(ops), logarithmic(t("error_axis"))),
     series: [{}, line("all_low", "fail"), line("plan", "pass")],
     cursor: { sync: { key: "ops" }, y: false },
     hooks: { draw: [broken] },
@@ -162,7 +174,7 @@ function rangeChart(ops, format, names, chosen) {
   const told = (i) => `${names.of(i)} · ${number(ops.least[i])} … ${number(ops.most[i])} · ${t("over")} ${share(ops.over[i])} · ${t("vanishing")} ${share(ops.vanishing[i])}`;
   return chart(t("ranges"), {
     scales: { x: { time: false, range: fullX(ops.id.length) }, y: { distr: 3, range: () => [bottom, top] } },
-    axes: axes(opAxis(ops), { label: t("magnitude_axis"), values: (u, ticks) => ticks.map(exponent) }),
+    axes: axes(opAxis(ops), logarithmic(t("magnitude_axis"))),
     series: [{}, { paths: () => null, points: { show: false } }, { paths: () => null, points: { show: false } }],
     cursor: { sync: { key: "ops" }, y: false },
     hooks: { drawClear: [zones], draw: [bars] },
@@ -209,7 +221,7 @@ function marginChart(trace, bound) {
   const told = (i) => [`${t("question")} ${i + 1}`, trace.phase[i], `${trace.size[i]} ${t("size")}`, `${t("margin")} ${number(trace.margin[i], t("not_finite"))}`].join(" · ");
   return chart(t("margin"), {
     scales: { x: { time: false, range: (u, min, max) => (min === null ? [0, xs.length + 1] : [min - 0.5, max + 0.5]) }, y: { distr: 3, range: () => [bottom, top] } },
-    axes: axes({ label: t("question"), values: (u, ticks) => ticks.map((x) => (Number.isInteger(x) ? String(x) : "")) }, { label: t("margin"), values: (u, ticks) => ticks.map(exponent) }),
+    axes: axes({ label: t("question"), values: (u, ticks) => ticks.map((x) => (Number.isInteger(x) ? String(x) : "")) }, logarithmic(t("margin"))),
     series: [{}, { paths: () => null, points: { show: false } }],
     cursor: { y: false },
     hooks: { draw: [(u) => { bound_line(u, bound); points(u, xs, ys, trace.passed, trace.recalled); }] },
@@ -237,7 +249,7 @@ function paretoChart(pareto, bound) {
   const told = (i) => `${xs[i]} ${t("size")} · ${t("margin")} ${number(sorted[i].margin, t("not_finite"))}`;
   return chart(t("pareto"), {
     scales: { x: { time: false, range: (u, min, max) => [Math.max(0, (min ?? 0) - 1), (max ?? 1) + 1] }, y: { distr: 3, range: () => [bottom, top] } },
-    axes: axes({ label: t("size"), values: (u, ticks) => ticks.map((x) => (Number.isInteger(x) ? String(x) : "")) }, { label: t("margin"), values: (u, ticks) => ticks.map(exponent) }),
+    axes: axes({ label: t("size"), values: (u, ticks) => ticks.map((x) => (Number.isInteger(x) ? String(x) : "")) }, logarithmic(t("margin"))),
     series: [{}, { stroke: colour("line-strong"), width: 1, points: { show: false } }],
     cursor: { y: false },
     hooks: { draw: [(u) => { bound_line(u, bound); points(u, xs, ys, sorted.map((p) => p.passed)); }] },

@@ -46,11 +46,14 @@ function graphView(wiring, centre, names, chosen) {
   dagre.layout(graph);
   const { width, height } = graph.graph();
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": t("neighbourhood", { op: ops.id[centre] }) },
-    svg("defs", {}, svg("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" },
+    svg("defs", {}, svg("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto-start-reverse" },
       svg("path", { d: "M0 0L8 4L0 8z", class: "tip" }))));
   for (const edge of graph.edges()) picture.append(edgeOf(ops, Number(edge.v), Number(edge.w), graph.edge(edge).points));
   for (const i of nodes) picture.append(nodeOf(ops, i, graph.node(String(i)), i === centre, names, chosen));
-  return el("div", { class: "graph" }, el("div", { class: "canvas" }, picture), legend(left));
+  picture.style.minWidth = `${Math.round(0.72 * width)}px`;
+  const canvas = el("div", { class: "canvas" }, picture);
+  requestAnimationFrame(() => { canvas.scrollLeft = graph.node(String(centre)).x * picture.clientWidth / width - canvas.clientWidth / 2; });
+  return el("div", { class: "graph" }, canvas, legend(left));
 }
 
 function edgeOf(ops, from, to, points) {
@@ -62,7 +65,7 @@ function edgeOf(ops, from, to, points) {
 }
 
 function nodeOf(ops, i, place, centre, names, chosen) {
-  const cut = (text, most) => (text.length > most ? `…${text.slice(1 - most)}` : text);
+  const room = 16 - String(ops.id[i]).length, type = names.type(i), name = names.name(i);
   const state = ["pinned", "low", "kept"][ops.state[i]];
   const [x, y] = [place.x - NODE_WIDTH / 2, place.y - NODE_HEIGHT / 2];
   return svg("g", {
@@ -72,9 +75,9 @@ function nodeOf(ops, i, place, centre, names, chosen) {
   },
   svg("title", {}, `${names.of(i)}\n${names.state(i)}`),
   svg("rect", { width: NODE_WIDTH, height: NODE_HEIGHT, rx: 8 }),
-  svg("text", { x: 10, y: 18, class: "type" }, `${ops.id[i]} ${cut(names.type(i), 14)}`),
-  svg("text", { x: 10, y: 34, class: "name" }, cut(names.name(i), 19)),
-  ops.marks[i] & 1 ? svg("circle", { cx: NODE_WIDTH - 11, cy: 12, r: 4.5, class: "over" }) : null);
+  svg("text", { x: 10, y: 18, class: "type" }, `${ops.id[i]} ${type.length > room ? `${type.slice(0, room - 1)}…` : type}`),
+  svg("text", { x: 10, y: 34, class: "name" }, name.length > 19 ? `…${name.slice(-18)}` : name),
+  ops.marks[i] & 1 ? svg("circle", { cx: NODE_WIDTH - 4, cy: 3, r: 5.5, class: "over" }) : null);
 }
 
 function legend(left) {

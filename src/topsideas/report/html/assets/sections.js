@@ -21,7 +21,13 @@ function section(key, ...content) {
 }
 
 const missing = () => el("p", { class: "muted" }, t("not_traced"));
-const marginText = (v) => (v.margin === null ? v.note || t("not_finite") : number(v.margin));
+const noteText = (note) => (!note || note === "not finite" ? t("not_finite") : note);
+const marginText = (v) => (v.margin === null ? noteText(v.note) : number(v.margin));
+
+const known = (trace) => {
+  const n = trace.recalled.filter(Boolean).length;
+  return n ? t("known_before", { n }) : "";
+};
 
 function verdictSection() {
   const { verdict, kept, search, cost, options, engine, model } = DATA;
@@ -30,11 +36,11 @@ function verdictSection() {
   const headline = passed ? (kept.length ? "headline_pass" : "headline_none") : "headline_fail";
   const tile = (value, label, sub) => el("div", { class: "tile" }, el("strong", {}, value), el("span", {}, label), sub ? el("small", {}, sub) : null);
   const change_of = search ? `${marginText(search.before)} → ` : "";
-  const reached = DATA.margin !== null ? number(DATA.margin) : options.val_func ? t(verdict) : DATA.decided.note || t("not_finite");
+  const reached = DATA.margin !== null ? number(DATA.margin) : options.val_func ? t(verdict) : noteText(DATA.decided.note);
   const tiles = [
     tile(String(kept.length), t("kept_of", { n: model.candidates }), search ? (search.one_minimal ? t("minimal") : t("not_minimal")) : ""),
     tile(change_of + reached, options.val_func ? t("judged_by", { f: options.val_func }) : t("margin"), t("at_most", { bound })),
-    search ? tile(String(search.evaluations), t("evaluations", { s: number(search.seconds) }), search.stopped) : null,
+    search ? tile(String(search.evaluations), t("evaluations", { s: number(search.seconds) }), search.stopped || known(search.trace)) : null,
     cost && cost.base ? tile(change(cost.answer / cost.base), t("cost_more", { all: change(cost.all_fp32 / cost.base) }), cost.measured ? t("measured") : t("estimated")) : null,
     tile(engine.name, `${engine.version}, ${engine.device}`, t(engine.evidence)),
   ];
@@ -45,7 +51,7 @@ function verdictSection() {
     el("p", { class: "muted" }, model.path ?? "", " · ", options.val_func ? t("judged_by", { f: options.val_func }) : t("margin_is", { bound })),
     el("div", { class: "tiles" }, tiles),
     el("h2", {}, t("next")),
-    DATA.next.command ? [el("p", {}, t("next_step", { reason: DATA.next.reason })), command(DATA.next.command)] : el("p", {}, t("nothing_next")),
+    DATA.next.command ? [el("p", {}, t("next_step", { reason: reasonText(DATA.next.reason) })), command(DATA.next.command)] : el("p", {}, t("nothing_next")),
     DATA.notes.length ? el("details", { open: DATA.notes.length < 6 }, el("summary", {}, `${t("notes")} (${DATA.notes.length})`), el("ul", { class: "notes" }, DATA.notes.map((n) => el("li", {}, n)))) : null);
 }
 
@@ -117,7 +123,7 @@ function reason(k) {
   const w = k.witness;
   if (!w) return k.saves ? t("saves") : k.witness === undefined ? "" : t("not_examined");
   const where = w.sample === null ? t("data_set") : t("sample_n", { n: w.sample }) + (w.output ? t("output_n", { name: w.output }) : "");
-  return t(w.margin === null ? "witness_note" : "witness", { where, margin: w.margin === null ? w.note || t("not_finite") : number(w.margin) });
+  return t(w.margin === null ? "witness_note" : "witness", { where, margin: w.margin === null ? noteText(w.note) : number(w.margin) });
 }
 
 function key(kind, text) {

@@ -25,6 +25,8 @@ class VirtualTable {
       onscroll: () => this.draw(), onkeydown: (event) => this.press(event),
     }, this.head, this.space);
     this.view.style.setProperty("--columns", template);
+    const least = columns.reduce((sum, c) => sum + Number(c.width.match(/\d+/)[0]), 0);
+    this.view.style.setProperty("--least", `${least}px`);
     this.view.style.maxHeight = `${height ?? 480}px`;
     this.root = el("div", { class: "table" }, this.view);
     this.show(this.order);

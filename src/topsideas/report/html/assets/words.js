@@ -52,7 +52,7 @@ const WORDS = {
   type: ["type", "类型"],
   name: ["name", "名称"],
   cause: ["cause", "原因"],
-  without: ["margin without it", "去掉后的裕量"],
+  without: ["if dropped", "去掉后的裕量"],
   alone: ["alone", "单独低精度"],
   precision: ["runs in", "精度"],
   most: ["largest", "最大值"],
@@ -67,11 +67,12 @@ const WORDS = {
   asked_for: ["You asked for it (--fp32_nodes).", "由 --fp32_nodes 指定。"],
   saves: ["In fp32 it costs less than the casts around it.", "保留 fp32 比两侧的类型转换更省。"],
   not_examined: ["The search ended before it was examined.", "搜索在检查它之前结束。"],
+  known_before: ["{n} more known from earlier runs", "另有 {n} 次来自先前运行"],
   witness: ["Without it {where} fails: margin {margin}.", "去掉它后{where}不通过：裕量 {margin}。"],
   witness_note: ["Without it {where} fails: {margin}.", "去掉它后{where}不通过：{margin}。"],
-  sample_n: ["sample {n}", "样本 {n} "],
+  sample_n: ["sample {n}", "样本 {n}"],
   data_set: ["the data set", "数据集"],
-  output_n: [", output {name}", "，输出 {name}"],
+  output_n: [", output {name}", "的输出 {name} "],
   felt: ["When it alone runs low, the margin is {margin}.", "只有它用低精度时，裕量为 {margin}。"],
   cause_unknown: ["Why is not known: it was not traced.", "原因未知：没有跟踪。"],
   born_at: ["born at", "产生于"],
@@ -89,7 +90,7 @@ const WORDS = {
   graph_more: ["{n} more neighbours are not drawn", "另有 {n} 个邻居未画出"],
   no_graph: ["The wiring of the model is not in this report.", "此报告不含模型的连接关系。"],
   depth_is: ["Relative error at each op's output against fp32, sample {sample}. Drag to zoom, double-click to reset; arrow keys move, Enter selects.", "样本 {sample} 上各算子输出相对 fp32 的误差。拖动放大，双击还原；方向键移动，回车选择。"],
-  ranges_is: ["Magnitudes at each op's output in fp32, {n}: the thin bar spans all values, the thick one 1 % to 99 %, the dot is the median.", "{n}上各算子 fp32 输出的数值大小：细条为全部值，粗条为 1 % 到 99 %，点为中位数。"],
+  ranges_is: ["Magnitudes at each op's output in fp32, {n}: the thin bar spans all values, the thick one 1 % to 99 %, the light line is the median.", "{n}上各算子 fp32 输出的数值大小：细条为全部值，粗条为 1 % 到 99 %，浅线为中位数。"],
   n_samples: ["{n} samples", "{n} 个样本"],
   one_sample: ["1 sample", "1 个样本"],
   zone_over: ["overflow: above {x}", "溢出：大于 {x}"],
@@ -128,7 +129,21 @@ const WORDS = {
   sort: ["sort by {name}", "按{name}排序"],
 };
 
+// Why a command is suggested; a report holds it in English.
+const REASONS = {
+  "to write the model to deploy": "写出部署模型",
+  "to see where the answer is off": "查看结果偏差在哪里",
+  "to keep what overflows in fp32": "把溢出的算子保留为 fp32",
+  "nothing overflows: to compare element by element": "没有溢出：逐元素比较",
+  "to let the search find the ops": "让搜索找出这些算子",
+  "to search on from where this run stopped": "从上次停下处继续搜索",
+};
+
 let language = 0;
+
+function reasonText(reason) {
+  return language && REASONS[reason] ? REASONS[reason] : reason;
+}
 
 /** The text of a key in the page's language, with {places} filled in. */
 function t(key, values = {}) {
