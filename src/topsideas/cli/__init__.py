@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from topsideas.cli.arguments import build_parser
 
+    _survive_encodings()
     words = list(sys.argv[1:] if argv is None else argv)
     args = build_parser(listing="--list_ops" in words).parse_args(words)
     try:
@@ -40,6 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What was not foreseen where it happened: a name too long, a disk that is full.
         _say(str(error))
         return TopsideasError.exit_code
+
+
+def _survive_encodings() -> None:
+    """What a terminal's encoding cannot show is shown as an escape, not refused."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _say(message: str) -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from topsideas import __version__
-from topsideas.cli import convert, doctor, export, probe, report, verify
+from topsideas.cli import compare, convert, doctor, export, probe, report, verify
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
 
@@ -39,7 +39,10 @@ _TARGETS = {
 }
 
 # What each target has besides mix_precision.
-_COMMANDS = {"gcu": (probe, report), "onnx": (convert, export, verify, report)}
+_COMMANDS = {
+    "gcu": (probe, report, compare),
+    "onnx": (convert, export, verify, report, compare),
+}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -50,10 +50,19 @@ def show(report: Json, *, quiet: bool = False, verbose: bool = False) -> None:
 
 def captured(report: Json, *, verbose: bool = False) -> str:
     """What :func:`show` prints to a file."""
-    console = Console(file=io.StringIO(), highlight=False, width=_UNFOLDED)
-    with console.capture() as capture:
-        _show(console, report, quiet=False, verbose=verbose)
-    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+    console = plain_console()
+    _show(console, report, quiet=False, verbose=verbose)
+    return plain_text(console)
+
+
+def plain_console() -> Console:
+    """Takes what would be printed to a file; :func:`plain_text` returns it."""
+    return Console(file=io.StringIO(), highlight=False, width=_UNFOLDED, record=True)
+
+
+def plain_text(console: Console) -> str:
+    """What was printed to a :func:`plain_console`."""
+    return "".join(f"{line.rstrip()}\n" for line in console.export_text().splitlines())
 
 
 def _show(console: Console, report: Json, *, quiet: bool, verbose: bool) -> None:
