@@ -107,14 +107,14 @@ def _plan(found: Json, *, verbose: bool) -> Iterator[_Part]:
             shown, title = _first(rows, f"ops in fp32 in {letter} only", verbose=verbose)
             yield _Part(title, ("id", "type", "name", "cause"), shown)
     title = f"{len(plan['both'])} ops in fp32 in both, matched by {matched}"
-    changed = [op for op in plan["both"] if op["left_cause"] != op["right_cause"]]
-    rows = [
+    changed = [
         (_ids(op), op["type"], op["name"], _cause(op["left_cause"]), _cause(op["right_cause"]))
-        for op in changed
+        for op in plan["both"]
+        if op["left_cause"] != op["right_cause"]
     ]
-    more = f"; the cause differs for {len(rows)}" if rows else ""
-    shown = rows if verbose else rows[:_ROWS]
-    yield _Part(title + more, ("id", "type", "name", "cause in A", "in B"), shown)
+    more = f"; the cause differs for {len(changed)}" if changed else ""
+    head = ("id", "type", "name", "cause in A", "in B")
+    yield _Part(title + more, head, changed if verbose else changed[:_ROWS])
 
 
 def _ids(op: Json) -> str:
