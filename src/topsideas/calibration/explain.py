@@ -8,6 +8,7 @@ from typing import Any
 from topsideas.calibration.evidence import EvidenceRun, Subject
 from topsideas.calibration.problem import Problem
 from topsideas.calibration.progress import Progress
+from topsideas.calibration.repairs import Opener, RepairSearch
 from topsideas.calibration.result import SearchResult
 from topsideas.engines.base import OwnOps
 from topsideas.graph.wiring import reads_from, rounded_inputs
@@ -49,6 +50,37 @@ def evidence_of(
     if known is None:
         known = EvidenceRun(subject, progress).run(plan, hardest, needed)
         problem.journal.record("evidence", key, known)
+    return known
+
+
+def repairs_of(
+    problem: Problem,
+    plan: PrecisionPlan,
+    evidence: Json,
+    opener: Opener,
+    numerics: Numerics,
+    progress: Progress,
+) -> Json | None:
+    """Verified repairs that are cheaper than fp32; None where ops are not those of the model.
+
+    Args:
+        problem: What the plan is for.
+        plan: The ops kept in fp32.
+        evidence: What :func:`evidence_of` found.
+        opener: Opens the engine that judges, for another model and low format.
+        numerics: The low format.
+        progress: Shown to the user.
+
+    Raises:
+        ValidatorError: The user's rule fails.
+    """
+    if isinstance(problem.engine, OwnOps):
+        return None
+    key = [plan.ids, evidence["sample"]]
+    known: Json | None = problem.journal.recall("repairs", key)
+    if known is None:
+        known = RepairSearch(problem, plan, evidence, opener, numerics, progress).run()
+        problem.journal.record("repairs", key, known)
     return known
 
 

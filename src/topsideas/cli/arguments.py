@@ -125,10 +125,10 @@ def _add_general(group: argparse._ArgumentGroup, *, listing: bool) -> None:
     add("--output_html", metavar="PATH", help="write it as a page to look at, in one file")
     add(
         "--explain",
-        choices=("auto", "none", "causes"),
+        choices=("auto", "none", "causes", "repairs"),
         default="auto",
-        help="causes: trace why each op must stay in fp32; auto: in auto mode, and wherever a "
-        "page is written (default: auto)",
+        help="causes: trace why each op must stay in fp32; repairs: also try what is cheaper than "
+        "fp32, and judge it; auto: causes in auto mode, both for a page (default: auto)",
     )
     add(
         "--fp32_nodes",

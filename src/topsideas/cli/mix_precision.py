@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from topsideas.calibration.artefacts import (
     save_inlined_model,
 )
 from topsideas.calibration.deployed import deployed_verdict, readback_notes
-from topsideas.calibration.explain import evidence_of
+from topsideas.calibration.explain import evidence_of, repairs_of
 from topsideas.calibration.manual import SampleStatistics
 from topsideas.calibration.opening import Engines, open_engines
 from topsideas.calibration.problem import (
@@ -30,11 +31,12 @@ from topsideas.cli.listing import list_ops
 from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
 from topsideas.cli.progress import progress_for
 from topsideas.cli.words import next_step
-from topsideas.engines.registry import ENGINES, choose
+from topsideas.engines.base import Engine
+from topsideas.engines.registry import ENGINES, choose, open_engine
 from topsideas.errors import EXIT_INTERRUPTED, BaselineError, EngineError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import PRECISIONS
+from topsideas.precision import PRECISIONS, Numerics
 from topsideas.report.console import show
 from topsideas.report.document import check_target, document, write_json, write_text
 from topsideas.report.evidence import with_evidence
@@ -44,6 +46,9 @@ from topsideas.samples.sample import split_holdout
 from topsideas.samples.signature import signature_of
 from topsideas.verdict import Verdict
 from topsideas.workspace.workspace import Workspace
+
+# What the ops' need of fp32 comes from, and repairs; None where not known or not asked for.
+_Evidence = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
 
 def run(args: Namespace, words: Sequence[str]) -> int:
@@ -233,26 +238,41 @@ class _Run:
         worst: Verdict,
         found: SearchResult | None,
         progress: Progress,
-    ) -> dict[str, Any] | None:
+    ) -> _Evidence:
         """Why the ops stay, where that is asked for; an answer does not depend on it."""
-        wanted = self.args.explain == "causes" or (
-            self.args.explain == "auto" and (found is not None or bool(self.args.output_html))
-        )
-        if not wanted or (found is not None and found.stopped):
-            return None
+        wanted = self._explained(problem, searched=found is not None)
+        if wanted == "none" or (found is not None and found.stopped):
+            return None, None
+        numerics, repairs = self.options.numerics, None
+        evidence: dict[str, Any] | None = None
         try:
-            numerics = self.options.numerics
             evidence = evidence_of(problem, plan, worst, found, numerics, progress)
+            if evidence is not None and wanted == "repairs":
+                repairs = repairs_of(problem, plan, evidence, self._open, numerics, progress)
         except (EngineError, KeyboardInterrupt) as error:
             reason = str(error) or "interrupted"
-            self.notes.append(f"why the ops must stay in fp32 is not told: {reason}")
-            return None
-        if evidence is None:
-            self.notes.append("no engine shows what single ops do: not told why ops must stay")
-        return evidence
+            self.notes.append(f"why the ops must stay in fp32 is not told in full: {reason}")
+        else:
+            if evidence is None:
+                self.notes.append("no engine shows what single ops do: not told why ops must stay")
+        return evidence, repairs
 
-    def _with(self, evidence: dict[str, Any] | None, report: dict[str, Any]) -> dict[str, Any]:
-        return report if evidence is None else with_evidence(report, self.model.ops, evidence)
+    def _explained(self, problem: Problem, *, searched: bool) -> str:
+        """What is asked for. Repairs are builds, which are not made unasked where they are dear."""
+        if self.args.explain != "auto":
+            return str(self.args.explain)
+        if self.args.output_html and not problem.engine.capabilities().dear:
+            return "repairs"
+        return "causes" if searched or self.args.output_html else "none"
+
+    def _open(self, model: Model, numerics: Numerics) -> Engine:
+        return open_engine(self.engine_name, model, replace(self.options, numerics=numerics))
+
+    def _with(self, evidence: _Evidence, report: dict[str, Any]) -> dict[str, Any]:
+        found, repairs = evidence
+        if found is None:
+            return report
+        return with_evidence(report, self.model.ops, found, repairs)
 
     def _report_refusal(
         self, problem: Problem, workspace: Workspace, progress: Progress, refusal: BaselineError

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from topsideas.report.causes import cause_name
+from topsideas.report.repairs import repair_lines
 from topsideas.report.text import change, count, number, printable, share, similarity
 
 Json = dict[str, Any]
@@ -72,6 +73,7 @@ def _show(console: Console, report: Json, *, quiet: bool, verbose: bool) -> None
     _network(console, report)
     if report["fp32_nodes"] and not _is_unknown(report):
         _kept(console, report, verbose=verbose)
+    _repairs(console, report)
     if "pareto" in report:
         _pareto(console, report, verbose=verbose)
     if report["op_statistic"]:
@@ -166,6 +168,15 @@ def _kept(console: Console, report: Json, *, verbose: bool) -> None:
     title = "ops in fp32" if len(shown) == len(ops) else f"ops in fp32, {len(shown)} of {len(ops)}"
     console.print(title, style="bold")
     console.print(table)
+
+
+def _repairs(console: Console, report: Json) -> None:
+    lines = repair_lines(report)
+    if lines:
+        console.print()
+        console.print("cheaper than fp32, judged like the answer", style="bold")
+        for line in lines:
+            console.print(Text(printable(line)))
 
 
 def _effect(op: Json) -> tuple[float, int]:

@@ -7,19 +7,23 @@ from typing import Any
 
 from topsideas.graph.ops import Op
 from topsideas.report.causes import ENGLISH, cause_words
+from topsideas.report.repairs import described
 
 Json = dict[str, Any]
 
 _NOT_TRACED: Json = {"reads": [], "range": None, "all_low": None, "plan": None}
 
 
-def with_evidence(report: Json, ops: Sequence[Op], evidence: Json) -> Json:
+def with_evidence(
+    report: Json, ops: Sequence[Op], evidence: Json, repairs: Json | None = None
+) -> Json:
     """A report with its evidence.
 
     Args:
         report: What :func:`topsideas.report.document.document` made.
         ops: Every op of the model.
         evidence: What :func:`topsideas.calibration.explain.evidence_of` found.
+        repairs: What :func:`topsideas.calibration.explain.repairs_of` found.
     """
     measured = {row["id"]: row for row in evidence["ops"]}
     causes = {row["id"]: row for row in evidence["causes"]}
@@ -30,8 +34,9 @@ def with_evidence(report: Json, ops: Sequence[Op], evidence: Json) -> Json:
         for op in report["fp32_ops"]
     ]
     shown = {key: value for key, value in evidence.items() if key != "causes"}
-    shown["ops"] = [_described(op) | (measured.get(op.id) or _NOT_TRACED) for op in ops]
-    return report | {"fp32_ops": kept, "evidence": shown}
+    shown["ops"] = [_named(op) | (measured.get(op.id) or _NOT_TRACED) for op in ops]
+    told = {} if repairs is None else {"repairs": described(repairs)}
+    return report | {"fp32_ops": kept, "evidence": shown} | told
 
 
 def _cause(op: int, cause: Json | None, types: dict[int, str], low: str) -> Json | None:
@@ -41,7 +46,7 @@ def _cause(op: int, cause: Json | None, types: dict[int, str], low: str) -> Json
     return words | {"text": cause_words(op, cause, types, low, ENGLISH)}
 
 
-def _described(op: Op) -> Json:
+def _named(op: Op) -> Json:
     return {
         "id": op.id,
         "type": op.type,

@@ -11,6 +11,7 @@ from typing import Any
 from topsideas.report.causes import cause_name
 from topsideas.report.console import headline, why
 from topsideas.report.html.view import view
+from topsideas.report.repairs import repair_lines
 from topsideas.report.text import change, number, printable, similarity
 
 Json = dict[str, Any]
@@ -44,6 +45,8 @@ def to_markdown(report: Json) -> str:
     if report["fp32_ops"]:
         head = ("id", "type", "name", "cause", "why it stays in fp32")
         lines += ["", "## Ops in fp32", "", *markdown_table(head, map(_kept, report["fp32_ops"]))]
+    if repairs := repair_lines(report):
+        lines += ["", "## Cheaper than fp32", "", *(f"- {escaped(line)}" for line in repairs)]
     compared = ("sample", "output", "compared", "result", "margin", "cosine")
     lines += ["", "## Outputs", "", *markdown_table(compared, _outputs(report))]
     lines += ["", "## How to reproduce", "", _code(" ".join(["topsideas", *options["command"]]))]

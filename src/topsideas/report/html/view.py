@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from topsideas.report.causes import LANGUAGES, cause_name, cause_words
+from topsideas.report.repairs import repair_words
 
 Json = dict[str, Any]
 
@@ -42,6 +43,7 @@ def view(report: Json) -> Json:
         "kept": [_kept(op, types, evidence) for op in report["fp32_ops"]],
         "ops": _columns(ops),
         "margins": _margins(report, evidence),
+        "repairs": _repairs(report.get("repairs")),
     }
 
 
@@ -49,6 +51,13 @@ def _traced(evidence: Json | None) -> Json | None:
     if evidence is None:
         return None
     return {key: evidence[key] for key in ("sample", "samples", "engine")}
+
+
+def _repairs(repairs: Json | None) -> Json | None:
+    if repairs is None:
+        return None
+    found = [repair | {"text": repair_words()[repair["kind"]]} for repair in repairs["found"]]
+    return {"tried": repairs["tried"], "found": found}
 
 
 def _search(search: Json | None) -> Json | None:

@@ -1,7 +1,7 @@
 "use strict";
 // Puts the page together, and again when its language or its colours change.
 
-const SECTIONS = ["verdict", "kept", "depth", "ranges", "margins", "search", "ops", "again"];
+const SECTIONS = ["verdict", "kept", "repairs", "depth", "ranges", "margins", "search", "ops", "again"];
 
 const page = {
   selected: null,
@@ -15,10 +15,13 @@ const page = {
     this.keptTable = this.opsTable = null;
     this.detail = el("div", { class: "detail", "aria-live": "polite" });
     const main = document.getElementById("main");
-    main.replaceChildren(
-      verdictSection(), keptSection(this), depthSection(this), rangesSection(this),
-      marginsSection(), searchSection(), opsSection(this), againSection());
-    document.getElementById("nav").replaceChildren(...SECTIONS.map((key) => el("a", { href: `#${key}` }, t(key))));
+    const sections = [
+      verdictSection(), keptSection(this), repairsSection(this), depthSection(this),
+      rangesSection(this), marginsSection(), searchSection(), opsSection(this), againSection(),
+    ].filter(Boolean);
+    main.replaceChildren(...sections);
+    const shown = SECTIONS.filter((key) => sections.some((node) => node.id === key));
+    document.getElementById("nav").replaceChildren(...shown.map((key) => el("a", { href: `#${key}` }, t(key))));
     document.getElementById("footer").textContent = `topsideas ${DATA.version}`;
     switches();
     const first = DATA.kept.length ? this.wiring.at.get(DATA.kept[0].id) : DATA.ops.id.length ? 0 : undefined;

@@ -89,6 +89,22 @@ function keptSection(page) {
     el("div", { class: "pair" }, table.root, page.detail));
 }
 
+/** What is cheaper than fp32, as far as the judge has passed it. */
+function repairsSection(page) {
+  const { repairs } = DATA, lang = ["en", "zh"][language];
+  if (!repairs || !repairs.tried) return null;
+  if (!repairs.found.length) return section("repairs", el("p", { class: "muted" }, t("no_repair", { n: repairs.tried })));
+  const link = (id) => el("button", { type: "button", class: "link", onclick: () => page.choose(page.wiring.at.get(id)) }, String(id));
+  return section("repairs",
+    el("p", { class: "muted" }, t("repairs_are", { n: repairs.tried })),
+    el("ul", { class: "cards" }, repairs.found.map((r) => el("li", {},
+      el("strong", {}, r.text[lang]),
+      el("ul", { class: "facts" }, r.changes.map((c) => el("li", {}, c))),
+      el("p", { class: "muted" }, t("frees"), " ", r.frees.map((id) => [link(id), " "])),
+      el("p", {}, el("span", { class: "good-text" }, r.verdict.margin === null ? t("pass") : `${t("margin")} ${number(r.verdict.margin)}`),
+        " · ", t("ops_left", { n: r.size }), " · ", t("whole_cost", { change: change(r.cost) }))))));
+}
+
 /** What is known of one op, and the ops around it. */
 function detail(page, i) {
   const { ops } = DATA, k = DATA.kept.find((entry) => entry.id === ops.id[i]);
