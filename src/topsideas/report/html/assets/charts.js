@@ -53,6 +53,13 @@ function chart(label, options, data, told, chosen) {
   return root;
 }
 
+/** The ops that a chart has something to show of, in the order they run; constants have not. */
+function plotted(ops) {
+  const rows = ops.id.map((_, i) => i).filter((i) => ops.most[i] !== null || ops.low_error[i] !== null);
+  const columns = Object.fromEntries(Object.entries(ops).filter(([, c]) => c.length === ops.id.length).map(([name, c]) => [name, rows.map((i) => c[i])]));
+  return { ...columns, rows };
+}
+
 const opAxis = (ops) => ({
   label: t("op_axis"),
   values: (u, ticks) => ticks.map((x) => (Number.isInteger(x) && ops.id[x] !== undefined ? String(ops.id[x]) : "")),
@@ -63,10 +70,11 @@ function markKept(u, ops, height) {
   const { ctx } = u;
   ctx.save();
   ctx.strokeStyle = ctx.fillStyle = colour("kept");
+  const faint = Math.min(0.35, 12 / ops.state.filter((s) => s === 2).length);
   for (let i = 0; i < ops.id.length; i++) {
     if (ops.state[i] !== 2 || i < u.scales.x.min || i > u.scales.x.max) continue;
     const x = u.valToPos(i, "x", true);
-    ctx.globalAlpha = 0.35;
+    ctx.globalAlpha = faint;
     ctx.beginPath();
     ctx.moveTo(x, u.bbox.top);
     ctx.lineTo(x, u.bbox.top + u.bbox.height);
@@ -81,7 +89,8 @@ function markKept(u, ops, height) {
   ctx.restore();
 }
 
-function depthChart(ops, names, sample, chosen) {
+function depthChart(all, names, chosen) {
+  const ops = plotted(all);
   const known = [...ops.low_error, ...ops.plan_error].filter((x) => x !== null).map((x) => Math.max(x, FLOOR));
   const top = Math.max(1e-3, known.reduce((a, b) => Math.max(a, b), 0)) * 4;
   // What holds NaN or infinities has no error that a number could tell: it is drawn at the top.
@@ -101,7 +110,7 @@ function depthChart(ops, names, sample, chosen) {
   };
   const told = (i) => {
     const error = (kind) => (ops[`${kind}_broken`][i] ? t("broken_n", { n: ops[`${kind}_broken`][i] }) : number(ops[`${kind}_error`][i]));
-    return `${names.of(i)} · ${t("all_low")}: ${error("low")} · ${t("plan")}: ${error("plan")}`;
+    return `${names.of(ops.rows[i])} · ${t("all_low")}: ${error("low")} · ${t("plan")}: ${error("plan")}`;
   };
   return chart(t("depth"), {
     scales: { x: { time: false, range: fullX(ops.id.length) }, y: { distr: 3, range: () => [bottom, Math.max(top, bottom * 10)] } },
@@ -109,7 +118,7 @@ function depthChart(ops, names, sample, chosen) {
     series: [{}, line("all_low", "fail"), line("plan", "pass")],
     cursor: { sync: { key: "ops" }, y: false },
     hooks: { draw: [broken] },
-  }, [ops.id.map((_, i) => i), low, plan], told, chosen);
+  }, [ops.id.map((_, i) => i), low, plan], told, (i) => chosen(ops.rows[i]));
 }
 
 const line = (label, name) => ({ label: t(label), stroke: colour(name), width: 1.5, points: { show: false }, spanGaps: true });
@@ -117,7 +126,8 @@ const line = (label, name) => ({ label: t(label), stroke: colour(name), width: 1
 /** The whole of it, unless zoomed. */
 const fullX = (count) => (u, min, max) => (min === null ? [0, count] : min === max ? [min - 1, max + 1] : [min, max]);
 
-function rangeChart(ops, format, names, chosen) {
+function rangeChart(all, format, names, chosen) {
+  const ops = plotted(all);
   const lowest = format.smallest * 1e-4, highest = format.max * (format.max < 1e6 ? 1e6 : 1);
   const inside = (x) => (x === null ? null : Math.min(highest, Math.max(lowest, x)));
   const data = ["most", "least", "high", "low", "middle"].map((key) => ops[key].map(inside));
@@ -171,14 +181,14 @@ function rangeChart(ops, format, names, chosen) {
     }
     ctx.restore();
   };
-  const told = (i) => `${names.of(i)} · ${number(ops.least[i])} … ${number(ops.most[i])} · ${t("over")} ${share(ops.over[i])} · ${t("vanishing")} ${share(ops.vanishing[i])}`;
+  const told = (i) => `${names.of(ops.rows[i])} · ${number(ops.least[i])} … ${number(ops.most[i])} · ${t("over")} ${share(ops.over[i])} · ${t("vanishing")} ${share(ops.vanishing[i])}`;
   return chart(t("ranges"), {
     scales: { x: { time: false, range: fullX(ops.id.length) }, y: { distr: 3, range: () => [bottom, top] } },
     axes: axes(opAxis(ops), logarithmic(t("magnitude_axis"))),
     series: [{}, { paths: () => null, points: { show: false } }, { paths: () => null, points: { show: false } }],
     cursor: { sync: { key: "ops" }, y: false },
     hooks: { drawClear: [zones], draw: [bars] },
-  }, [ops.id.map((_, i) => i), most, least], told, chosen);
+  }, [ops.id.map((_, i) => i), most, least], told, (i) => chosen(ops.rows[i]));
 }
 
 /** Points of two colours, hollow where a result was known before. */

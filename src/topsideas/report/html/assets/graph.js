@@ -65,7 +65,7 @@ function edgeOf(ops, from, to, points) {
 }
 
 function nodeOf(ops, i, place, centre, names, chosen) {
-  const room = 16 - String(ops.id[i]).length, type = names.type(i), name = names.name(i);
+  const room = 14 - String(ops.id[i]).length, type = names.type(i), name = names.name(i);
   const state = ["pinned", "low", "kept"][ops.state[i]];
   const [x, y] = [place.x - NODE_WIDTH / 2, place.y - NODE_HEIGHT / 2];
   return svg("g", {

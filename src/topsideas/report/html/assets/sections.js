@@ -151,7 +151,7 @@ function depthSection(page) {
   return section("depth",
     el("p", { class: "muted" }, t("depth_is", { sample: DATA.traced.sample })),
     el("p", { class: "legend" }, key("bad-line", t("all_low")), key("good-line", t("plan")), key("dot", t("legend_kept")), key("over", t("broken_mark"))),
-    depthChart(DATA.ops, page.names, DATA.traced.sample, (i) => page.choose(i)));
+    depthChart(DATA.ops, page.names, (i) => page.choose(i)));
 }
 
 function rangesSection(page) {
