@@ -247,7 +247,7 @@ def _grown(facts: Facts, *, additive: bool) -> _Found | None:
 
 def _growth(facts: Facts) -> tuple[int, float, float, float] | None:
     """(op, factor, error read, error written) where the error grows most, in a finite run."""
-    step = 2.0**-facts.numerics.precision.digits
+    step = 2.0**-facts.numerics.precision.digits / 4  # less than values round by as a rule
     found = []
     for op, error in facts.without.items():
         after = error.relative
