@@ -23,6 +23,10 @@ CHANGING = {
     "Felt": "remembers what it measured",
     "Ranking": "one ranking, from start to end",
     "PairTally": "grows block by block",
+    "EvidenceRun": "one run, from start to end",
+    "_Seen": "grows turn by turn",
+    "RepairSearch": "one search, from start to end",
+    "_Rescaling": "a graph being rewritten",
 }
 
 

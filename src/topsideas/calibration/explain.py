@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from topsideas.calibration.artefacts import Place
 from topsideas.calibration.evidence import EvidenceRun, Subject
 from topsideas.calibration.problem import Problem
 from topsideas.calibration.progress import Progress
@@ -59,6 +61,7 @@ def repairs_of(
     evidence: Json,
     opener: Opener,
     numerics: Numerics,
+    place: Place,
     progress: Progress,
 ) -> Json | None:
     """Verified repairs that are cheaper than fp32; None where ops are not those of the model.
@@ -69,6 +72,7 @@ def repairs_of(
         evidence: What :func:`evidence_of` found.
         opener: Opens the engine that judges, for another model and low format.
         numerics: The low format.
+        place: Where repaired models are written.
         progress: Shown to the user.
 
     Raises:
@@ -78,10 +82,16 @@ def repairs_of(
         return None
     key = [plan.ids, evidence["sample"]]
     known: Json | None = problem.journal.recall("repairs", key)
-    if known is None:
-        known = RepairSearch(problem, plan, evidence, opener, numerics, progress).run()
+    if known is None or not _are_there(known):
+        known = RepairSearch(problem, plan, evidence, opener, numerics, place, progress).run()
         problem.journal.record("repairs", key, known)
     return known
+
+
+def _are_there(repairs: Json) -> bool:
+    """Whether the models that were written are where they were."""
+    paths = [repair["model"] for repair in repairs["found"] if repair["model"] is not None]
+    return all(Path(path).is_file() for path in paths)
 
 
 def _subject(problem: Problem, numerics: Numerics) -> Subject:

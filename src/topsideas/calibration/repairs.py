@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import onnx
+
+from topsideas.calibration.artefacts import Place
 from topsideas.calibration.journal import Journal, MemoryStore
 from topsideas.calibration.judge import Judge
 from topsideas.calibration.pricing import prices_of
@@ -69,6 +72,7 @@ class RepairSearch:
         evidence: Why its ops stay; see :func:`topsideas.calibration.explain.evidence_of`.
         opener: Opens the engine that judges, for another model and low format.
         numerics: The low format.
+        place: Where models that pass are written.
         progress: Shown to the user.
     """
 
@@ -77,6 +81,7 @@ class RepairSearch:
     evidence: Json
     opener: Opener
     numerics: Numerics
+    place: Place
     progress: Progress
     tried: int = 0
 
@@ -177,7 +182,15 @@ class RepairSearch:
             "size": len(plan.kept),
             "cost": (cost - self._total) / self._total,
             "verdict": verdict.to_json(),
+            "model": self._save(idea.kind, proto),
+            "fp32_nodes": plan.ids,
         }
+
+    def _save(self, kind: str, model: onnx.ModelProto) -> str:
+        """Write the repaired fp32 model, from which the one to deploy is made."""
+        path = self.place.path(f"repairs/{kind}_{self.tried}.onnx")
+        path.write_bytes(model.SerializeToString())
+        return str(path)
 
     def _verdict(self, engine: Engine, plan: PrecisionPlan) -> Verdict:
         """As an answer is judged: every sample, and in every other execution there is."""
@@ -220,6 +233,8 @@ class RepairSearch:
             "size": len(plan.kept),
             "cost": (cost - self._total) / self._total,
             "verdict": verdict.to_json(),
+            "model": None,
+            "fp32_nodes": plan.ids,
         }
 
 

@@ -184,7 +184,7 @@ class _Run:
         with progress_for(self.args) as progress:
             statistics = problem.statistics(self.kept, mode, self.thresholds, workspace, progress)
             verdict = self._manual_verdict(problem, statistics)
-            evidence = self._evidence(problem, self.kept, verdict, None, progress)
+            evidence = self._evidence(problem, self.kept, verdict, None, workspace, progress)
             if self.args.finalize:
                 verdict = deployed_verdict(problem, self.kept, verdict)
         files = self._files(problem, workspace, self.kept, passed=verdict.passed)
@@ -223,7 +223,9 @@ class _Run:
             off = self.args.finalize or found.stopped
             mode = "OFF" if off else self._mode(problem, "CALC")
             statistics = problem.statistics(found.plan, mode, self.thresholds, workspace, progress)
-            evidence = self._evidence(problem, found.plan, found.before, found, progress)
+            evidence = self._evidence(
+                problem, found.plan, found.before, found, workspace, progress
+            )
         verdict = _overall(found)
         if self.args.finalize and verdict.passed:
             verdict = deployed_verdict(problem, found.plan, verdict)
@@ -237,6 +239,7 @@ class _Run:
         plan: PrecisionPlan,
         worst: Verdict,
         found: SearchResult | None,
+        place: Workspace,
         progress: Progress,
     ) -> _Evidence:
         """Why the ops stay, where that is asked for; an answer does not depend on it."""
@@ -248,13 +251,15 @@ class _Run:
         try:
             evidence = evidence_of(problem, plan, worst, found, numerics, progress)
             if evidence is not None and wanted == "repairs":
-                repairs = repairs_of(problem, plan, evidence, self._open, numerics, progress)
+                repairs = repairs_of(
+                    problem, plan, evidence, self._open, numerics, place, progress
+                )
         except (EngineError, KeyboardInterrupt) as error:
             reason = str(error) or "interrupted"
             self.notes.append(f"why the ops must stay in fp32 is not told in full: {reason}")
         else:
             if evidence is None:
-                self.notes.append("no engine shows what single ops do: not told why ops must stay")
+                self.notes.append("no engine shows single ops: why they must stay is unknown")
         return evidence, repairs
 
     def _explained(self, problem: Problem, *, searched: bool) -> str:

@@ -44,7 +44,8 @@ def _line(repair: Json) -> str:
     # A validator tells no margin.
     margin = repair["verdict"]["margin"]
     passed = "passes" if margin is None else f"margin {number(margin)}"
+    where = f": {repair['model']}" if repair["model"] is not None else ""
     return (
         f"op {ops}: {repair['text']} ({'; '.join(repair['changes'])}): {passed} on every sample, "
-        f"{repair['size']} ops in fp32 left, cost {change(repair['cost'], 1.0)}"
+        f"{repair['size']} ops in fp32 left, cost {change(repair['cost'], 1.0)}{where}"
     )

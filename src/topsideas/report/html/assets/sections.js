@@ -102,7 +102,8 @@ function repairsSection(page) {
       el("ul", { class: "facts" }, r.changes.map((c) => el("li", {}, c))),
       el("p", { class: "muted" }, t("frees"), " ", r.frees.map((id) => [link(id), " "])),
       el("p", {}, el("span", { class: "good-text" }, r.verdict.margin === null ? t("pass") : `${t("margin")} ${number(r.verdict.margin)}`),
-        " · ", t("ops_left", { n: r.size }), " · ", t("whole_cost", { change: change(r.cost) }))))));
+        " · ", t("ops_left", { n: r.size }), " · ", t("whole_cost", { change: change(r.cost) })),
+      r.model ? el("p", { class: "muted" }, t("repaired_model", { path: r.model }), r.fp32_nodes.length ? ` --fp32_nodes ${r.fp32_nodes.join(" ")}` : "") : null))));
 }
 
 /** What is known of one op, and the ops around it. */
