@@ -164,6 +164,8 @@ class RepairSearch:
             proto, ids = bench.finished()
             model = load_model(proto, self.numerics.precision)
             frees = idea.frees | (self.plan.kept - set(ids))
+            if frees & self.problem.settings.must_keep:
+                return None
             kept = self.plan.kept - frees
             plan = PrecisionPlan(frozenset(new for new, old in enumerate(ids) if old in kept))
             if not frees or len(model.ops) != len(ids) or not plan.kept <= model.candidates:
@@ -193,12 +195,17 @@ class RepairSearch:
         return str(path)
 
     def _verdict(self, engine: Engine, plan: PrecisionPlan) -> Verdict:
-        """As an answer is judged: every sample, and in every other execution there is."""
+        """As an answer is judged: every sample, in every execution there is, and the held ones."""
         settings = replace(self.problem.settings, must_keep=frozenset())
         judge = Judge(engine, self.problem.references, settings)
         judge.strict = True
         verdict = judge.full_margin(plan.kept)
-        return judge.other_verdict(plan.kept) or verdict if verdict.passed else verdict
+        if verdict.passed:
+            verdict = judge.other_verdict(plan.kept) or verdict
+        if verdict.passed and self.problem.held is not None:
+            held = Judge(engine, self.problem.held, settings).full_margin(plan.kept)
+            verdict = verdict if held.passed else held
+        return verdict
 
     def _cost(self, model: Model, engine: Engine, plan: PrecisionPlan) -> float:
         journal = Journal(MemoryStore(), {}, {})

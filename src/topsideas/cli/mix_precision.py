@@ -33,7 +33,7 @@ from topsideas.cli.progress import progress_for
 from topsideas.cli.words import next_step
 from topsideas.engines.base import Engine
 from topsideas.engines.registry import ENGINES, choose, open_engine
-from topsideas.errors import EXIT_INTERRUPTED, BaselineError, EngineError
+from topsideas.errors import EXIT_INTERRUPTED, BaselineError, TopsideasError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import PRECISIONS, Numerics
@@ -254,16 +254,16 @@ class _Run:
                 repairs = repairs_of(
                     problem, plan, evidence, self._open, numerics, place, progress
                 )
-        except (EngineError, KeyboardInterrupt) as error:
+        except (TopsideasError, KeyboardInterrupt) as error:
             reason = str(error) or "interrupted"
             self.notes.append(f"why the ops must stay in fp32 is not told in full: {reason}")
         else:
             if evidence is None:
-                self.notes.append("no engine shows single ops: why they must stay is unknown")
+                self.notes.append("why ops must stay is unknown: no engine shows single ops")
         return evidence, repairs
 
     def _explained(self, problem: Problem, *, searched: bool) -> str:
-        """What is asked for. Repairs are builds, which are not made unasked where they are dear."""
+        """What is asked for; where builds are dear, repairs are not tried unasked."""
         if self.args.explain != "auto":
             return str(self.args.explain)
         if self.args.output_html and not problem.engine.capabilities().dear:

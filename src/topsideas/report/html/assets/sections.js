@@ -188,7 +188,7 @@ function marginsSection() {
       column("all_low", "low"), column("plan", "plan"), column("fp32", "fp32"),
     ],
   });
-  return section("margins", el("p", { class: "muted" }, t("margins_is", { bound: number(bound) })), table.root);
+  return section("margins", el("p", { class: "muted" }, t("margins_is", { bound: number(bound) }), DATA.options.val_func ? ` ${t("margins_validator")}` : ""), table.root);
 }
 
 function searchSection() {

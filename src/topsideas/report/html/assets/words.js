@@ -101,6 +101,7 @@ const WORDS = {
   error_axis: ["relative error", "相对误差"],
   magnitude_axis: ["magnitude", "数值大小"],
   margins_is: ["Worst share of the tolerance per sample and output, on a logarithmic scale; the line is the bound {bound}.", "每个样本和输出用掉的最大容差份额，对数刻度；竖线为上限 {bound}。"],
+  margins_validator: ["The verdict is that of the validator; these margins are by rtol and atol.", "结论由验证函数给出；这里的裕量按 rtol 和 atol 计算。"],
   sample: ["sample", "样本"],
   output: ["output", "输出"],
   search_is: ["Every plan that was judged: its size, and whether it passed. A failing margin is a lower bound.", "每个被评估的方案：大小及是否通过。未通过的裕量是下限。"],
