@@ -44,13 +44,24 @@ def write_model(model: ir.Model, path: Path, *, inline_limit: int = _INLINE_LIMI
     """
     # Serialising renames and moves tensors: work on a copy, which shares their bytes.
     model = model.clone()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with _folder_beside(path) as folder:
         names = _save(model, Path(folder), path, inline_limit)
         targets = [path.parent / name for name in names]
         for target in reversed(targets):  # weights first: the model never points to nothing
             (Path(folder) / target.name).replace(target)
     return targets
+
+
+def write_serialised(model: bytes, path: Path) -> None:
+    """Write a serialised model that refers to no other file, complete or not at all."""
+    with _folder_beside(path) as folder:
+        (Path(folder) / path.name).write_bytes(model)
+        (Path(folder) / path.name).replace(path)
+
+
+def _folder_beside(path: Path) -> tempfile.TemporaryDirectory[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
 
 
 def _save(model: ir.Model, folder: Path, path: Path, inline_limit: int) -> list[str]:

@@ -11,7 +11,6 @@ from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 
@@ -20,6 +19,7 @@ from topsideas.engines.emulator import runtime
 from topsideas.engines.emulator.compiled import Compiler
 from topsideas.engines.emulator.executor import Executor
 from topsideas.engines.emulator.memory import Room, default_limit, shares
+from topsideas.engines.emulator.plans import EmulatedPlans
 from topsideas.engines.emulator.segments import segments
 from topsideas.engines.emulator.selftest import check_runtime
 from topsideas.engines.emulator.sessions import MAX_BYTES, Sessions
@@ -28,18 +28,12 @@ from topsideas.engines.emulator.tracer import Tracer
 from topsideas.engines.emulator.whole import STAMP, WholeModel, open_plan
 from topsideas.engines.options import EngineOptions
 from topsideas.errors import EngineError
-from topsideas.graph.conversion_files import write_model
 from topsideas.graph.emulation import check_expressible, emulated
 from topsideas.graph.loading import Model
-from topsideas.graph.portable import placeholder
 from topsideas.graph.switched import draws, switched
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Accumulation, Numerics, Subnormals
 
-# Larger weights are not even read for a listing.
-_LISTED_BYTES = 1024
-# A file takes three times its weights while it is written; beyond this they get their own.
-_INLINE_BYTES = 1 << 28
 # Plans for a single use that stay open.
 _ONCE = 2
 
@@ -83,6 +77,7 @@ class EmulatorEngine:
         self._building = Lock()
         self._built: Executor | None = None
         self._once: dict[frozenset[int], Runnable] = {}
+        self.plans = EmulatedPlans(self._stamped, self.spare_compiler)
         self._passes = 0
 
     @property
@@ -113,7 +108,7 @@ class EmulatorEngine:
         known = self._once.get(executable.low)
         if known is not None:
             return known
-        opened = open_plan(executable._stamped(), self.spare_compiler, fused=False)
+        opened = self.plans.open(executable.low, fused=False)
         if not self._shares.tight and not any(map(draws, self._model.graph)):
             self._once = dict([*self._once.items(), (executable.low, opened)][-_ONCE:])
         return opened
@@ -170,6 +165,11 @@ class EmulatorEngine:
         model, numerics = self._model.graph_model, self._numerics
         return emulated(model, low, self._slots, numerics, between=between)
 
+    def _stamped(self, low: frozenset[int]) -> ir.Model:
+        model = self.whole(low)
+        model.metadata_props[STAMP] = json.dumps(self._numerics.to_json())
+        return model
+
 
 @dataclass(frozen=True)
 class EmulatorExecutable:
@@ -188,11 +188,11 @@ class EmulatorExecutable:
 
     def save(self, path: Path) -> None:
         """Write the emulated model: float32 ONNX with explicit roundings, runs anywhere."""
-        write_model(self._stamped(), path, inline_limit=_INLINE_BYTES)
+        self.engine.plans.save(self.low, path)
 
     def dump(self, path: Path) -> None:
         """Write the emulated graph as ONNX text, weights elided."""
-        path.write_text(_listing(self._stamped()), encoding="utf-8")
+        path.write_text(self.engine.plans.listing(self.low), encoding="utf-8")
 
     def second_opinion(self) -> Runnable:
         """The plan as one graph with fp32 fusions: a second opinion on the same definition.
@@ -200,8 +200,7 @@ class EmulatorExecutable:
         It shares no executor with :meth:`run`, and its fp32 parts differ in the last bits, as
         those of any other machine do. An answer that holds only without them is not robust.
         """
-        opened = open_plan(self._stamped(), self.engine.spare_compiler, fused=True)
-        return _Counted(opened, self.engine)
+        return _Counted(self.engine.plans.open(self.low, fused=True), self.engine)
 
     def fused(self) -> Runnable:
         """The plan where low ops do not round between each other: a target that fuses them.
@@ -217,12 +216,7 @@ class EmulatorExecutable:
 
     def freeze(self) -> WholeModel:
         """The plan as one session whose outputs equal those of :meth:`run` bit for bit."""
-        return WholeModel.open(self._stamped())
-
-    def _stamped(self) -> ir.Model:
-        model = self.engine.whole(self.low)
-        model.metadata_props[STAMP] = json.dumps(self.engine._numerics.to_json())
-        return model
+        return self.engine.plans.freeze(self.low)
 
 
 @dataclass(frozen=True)
@@ -235,18 +229,6 @@ class _Counted:
     def run(self, feeds: Arrays) -> dict[str, Any]:
         self.engine.count_pass()
         return self.runnable.run(feeds)
-
-
-def _listing(model: ir.Model) -> str:
-    for name, value in model.graph.initializers.items():
-        tensor = value.const_value
-        if tensor is not None and tensor.nbytes > _LISTED_BYTES:  # never evaluated, nor read
-            value.const_value = placeholder(tensor, name)
-    proto = ir.to_proto(model)
-    for initializer in proto.graph.initializer:
-        for field in ("raw_data", "external_data", "data_location"):
-            initializer.ClearField(field)
-    return str(onnx.printer.to_text(proto))
 
 
 def probe(options: EngineOptions) -> Probe:
