@@ -27,9 +27,9 @@ const exponent = (x) => (x === null ? "" : x >= 0.01 && x < 1e4 ? String(Number(
 /** A chart that follows its place's width, answers to the keyboard and tells where the cursor is. */
 function chart(label, options, data, told, chosen) {
   const place = el("div", { class: "plot", tabindex: "0", role: "img", "aria-label": label });
-  const readout = el("p", { class: "readout" }, " ");
+  const readout = el("p", { class: "readout" }, t("hover"));
   const root = el("div", { class: "chart" }, place, readout);
-  const tell = (u) => { readout.textContent = u.cursor.idx === null ? " " : told(u.cursor.idx); };
+  const tell = (u) => { readout.textContent = u.cursor.idx === null || u.cursor.idx === undefined ? t("hover") : told(u.cursor.idx); };
   const plot = new uPlot({
     width: 600, height: 300, legend: { show: false }, ...options,
     hooks: { ...options.hooks, setCursor: [tell] },
@@ -136,8 +136,10 @@ function rangeChart(all, format, names, chosen) {
   const edges = format.max < 1e6 ? [format.max * 4, format.smallest / 8] : [];
   const top = [...seen, ...edges].reduce((a, b) => Math.max(a, b), 1e-30) * 2;
   const bottom = [...seen, ...edges].reduce((a, b) => Math.min(a, b), 1e30) / 2;
+  const labels = [];
   const zones = (u) => {
     const { ctx } = u;
+    labels.length = 0;
     const zone = (from, to, name, text) => {
       if (from >= u.scales.y.max || to <= u.scales.y.min) return;
       const y1 = u.valToPos(Math.min(to, u.scales.y.max), "y", true), y2 = u.valToPos(Math.max(from, u.scales.y.min), "y", true);
@@ -145,9 +147,7 @@ function rangeChart(all, format, names, chosen) {
       ctx.globalAlpha = 0.13;
       ctx.fillRect(u.bbox.left, y1, u.bbox.width, y2 - y1);
       ctx.globalAlpha = 1;
-      ctx.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
-      ctx.textBaseline = "top";
-      if (y2 - y1 > 14 * devicePixelRatio) ctx.fillText(text, u.bbox.left + 8, y1 + 3);
+      if (y2 - y1 > 14 * devicePixelRatio) labels.push([text, y1 + 3, ctx.fillStyle]);
     };
     ctx.save();
     zone(format.max, Infinity, "fail", t("zone_over", { x: number(format.max) }));
@@ -179,6 +179,7 @@ function rangeChart(all, format, names, chosen) {
         ctx.fillRect(x - wide / 2, place(middle[i]) - 1, wide, 2);
       }
     }
+    nameZones(u, labels);
     ctx.restore();
   };
   const told = (i) => `${names.of(ops.rows[i])} · ${number(ops.least[i])} … ${number(ops.most[i])} · ${t("over")} ${share(ops.over[i])} · ${t("vanishing")} ${share(ops.vanishing[i])}`;
@@ -189,6 +190,23 @@ function rangeChart(all, format, names, chosen) {
     cursor: { sync: { key: "ops" }, y: false },
     hooks: { drawClear: [zones], draw: [bars] },
   }, [ops.id.map((_, i) => i), most, least], told, (i) => chosen(ops.rows[i]));
+}
+
+/** Names the zones, above the bars and readable on them. */
+function nameZones(u, labels) {
+  const { ctx } = u;
+  ctx.globalAlpha = 1;
+  ctx.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
+  ctx.textBaseline = "top";
+  ctx.textAlign = "left";
+  ctx.lineJoin = "round";
+  ctx.lineWidth = 4 * devicePixelRatio;
+  ctx.strokeStyle = colour("card");
+  for (const [text, y, fillStyle] of labels) {
+    ctx.fillStyle = fillStyle;
+    ctx.strokeText(text, u.bbox.left + 8, y);
+    ctx.fillText(text, u.bbox.left + 8, y);
+  }
 }
 
 /** Points of two colours, hollow where a result was known before. */
@@ -234,11 +252,11 @@ function marginChart(trace, bound) {
     axes: axes({ label: t("question"), values: (u, ticks) => ticks.map((x) => (Number.isInteger(x) ? String(x) : "")) }, logarithmic(t("margin"))),
     series: [{}, { paths: () => null, points: { show: false } }],
     cursor: { y: false },
-    hooks: { draw: [(u) => { bound_line(u, bound); points(u, xs, ys, trace.passed, trace.recalled); }] },
+    hooks: { draw: [(u) => { boundLine(u, bound); points(u, xs, ys, trace.passed, trace.recalled); }] },
   }, [xs, ys], told, null);
 }
 
-function bound_line(u, bound) {
+function boundLine(u, bound) {
   const { ctx } = u, y = u.valToPos(bound, "y", true);
   ctx.save();
   ctx.strokeStyle = colour("muted");
@@ -262,6 +280,6 @@ function paretoChart(pareto, bound) {
     axes: axes({ label: t("size"), values: (u, ticks) => ticks.map((x) => (Number.isInteger(x) ? String(x) : "")) }, logarithmic(t("margin"))),
     series: [{}, { stroke: colour("line-strong"), width: 1, points: { show: false } }],
     cursor: { y: false },
-    hooks: { draw: [(u) => { bound_line(u, bound); points(u, xs, ys, sorted.map((p) => p.passed)); }] },
+    hooks: { draw: [(u) => { boundLine(u, bound); points(u, xs, ys, sorted.map((p) => p.passed)); }] },
   }, [xs, ys], told, null);
 }

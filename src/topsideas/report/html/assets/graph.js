@@ -83,7 +83,7 @@ function nodeOf(ops, i, place, centre, names, chosen) {
 function legend(left) {
   const entry = (kind, text) => el("span", { class: `key ${kind}` }, text);
   return el("p", { class: "legend" },
-    entry("kept", t("legend_kept")), entry("low", names_low()), entry("pinned", t("legend_pinned")),
+    entry("kept", t("legend_kept")), entry("low", lowName()), entry("pinned", t("legend_pinned")),
     entry("cast", t("legend_cast")), entry("over", t("legend_over")),
     left ? el("span", {}, t("graph_more", { n: left })) : null);
 }

@@ -2,7 +2,7 @@
 // The sections of the page, from the data of the report.
 
 let DATA;
-const names_low = () => (DATA.format ? DATA.format.name : DATA.options.precision);
+const lowName = () => (DATA.format ? DATA.format.name : DATA.options.precision);
 
 /** How ops are called. */
 class Names {
@@ -12,7 +12,7 @@ class Names {
   of(i) { return `${this.ops.id[i]} ${this.type(i)} ${this.name(i)}`; }
   state(i) {
     const reason = this.ops.reasons[this.ops.reason[i]];
-    return [reason ? `${t("pinned")}: ${reason}` : t("pinned"), names_low(), "fp32"][this.ops.state[i]];
+    return [reason ? `${t("pinned")}: ${reason}` : t("pinned"), lowName(), "fp32"][this.ops.state[i]];
   }
 }
 
@@ -47,7 +47,7 @@ function verdictSection() {
   return el("section", { id: "verdict", class: passed ? "good" : "bad", "aria-labelledby": "verdict-title" },
     el("div", { class: "headline" },
       el("span", { class: "badge" }, t(verdict)),
-      el("h1", { id: "verdict-title" }, t(headline, { kept: opsCount(kept.length), low: names_low() }))),
+      el("h1", { id: "verdict-title" }, t(headline, { kept: opsCount(kept.length), low: lowName() }))),
     el("p", { class: "muted" }, model.path ?? "", " · ", options.val_func ? t("judged_by", { f: options.val_func }) : t("margin_is", { bound })),
     el("div", { class: "tiles" }, tiles),
     el("h2", {}, t("next")),
@@ -160,7 +160,7 @@ function rangesSection(page) {
   const n = DATA.traced.samples.length;
   return section("ranges",
     el("p", { class: "muted" }, t("ranges_is", { n: n === 1 ? t("one_sample") : t("n_samples", { n }) })),
-    el("p", { class: "legend" }, key("low", names_low()), key("kept", t("legend_kept")), key("bad", t("legend_over"))),
+    el("p", { class: "legend" }, key("low", lowName()), key("kept", t("legend_kept")), key("bad", t("legend_over"))),
     rangeChart(DATA.ops, DATA.format, page.names, (i) => page.choose(i)));
 }
 
@@ -206,18 +206,18 @@ function opsSection(page) {
   if (!ops.id || !ops.id.length) return section("ops", missing());
   const broken = (kind, i) => ops[`${kind}_broken`][i] > 0;
   const error = (kind) => ({
-    title: t(`${kind}_error`), width: "104px", right: true,
+    title: t(`${kind}_error`), width: "122px", right: true,
     value: (i) => (broken(kind, i) ? Infinity : ops[`${kind}_error`][i]),
     cell: (i) => (broken(kind, i) ? el("span", { class: "alarm" }, t("not_finite")) : number(ops[`${kind}_error`][i])),
   });
-  const shareOf = (name) => ({ title: t(name), width: "84px", right: true, value: (i) => ops[name][i], cell: (i) => (ops[name][i] ? el("span", { class: name === "over" ? "alarm" : "" }, share(ops[name][i])) : share(ops[name][i])) });
+  const shareOf = (name) => ({ title: t(name), width: "94px", right: true, value: (i) => ops[name][i], cell: (i) => (ops[name][i] ? el("span", { class: name === "over" ? "alarm" : "" }, share(ops[name][i])) : share(ops[name][i])) });
   const table = new VirtualTable({
     label: t("ops"), rows: ops.id.length, height: 520,
     columns: [
       { title: t("id"), width: "64px", right: true, value: (i) => ops.id[i] },
       { title: t("type"), width: "minmax(110px, 1fr)", value: (i) => names.type(i) },
       { title: t("name"), width: "minmax(160px, 2.4fr)", value: (i) => names.name(i) },
-      { title: t("precision"), width: "84px", value: (i) => ops.state[i], cell: (i) => el("span", { class: `state s${ops.state[i]}`, title: names.state(i) }, [t("pinned"), names_low(), "fp32"][ops.state[i]]) },
+      { title: t("precision"), width: "84px", value: (i) => ops.state[i], cell: (i) => el("span", { class: `state s${ops.state[i]}`, title: names.state(i) }, [t("pinned"), lowName(), "fp32"][ops.state[i]]) },
       { title: t("most"), width: "92px", right: true, value: (i) => ops.most[i], cell: (i) => number(ops.most[i]) },
       { title: t("least"), width: "92px", right: true, value: (i) => ops.least[i], cell: (i) => number(ops.least[i]) },
       shareOf("over"), shareOf("vanishing"), error("low"), error("plan"),
