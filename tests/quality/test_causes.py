@@ -21,7 +21,7 @@ from topsideas.engines.base import Engine
 from topsideas.engines.emulator.engine import EmulatorEngine
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import Numerics, Overflow
+from topsideas.precision import Numerics, Overflow, Subnormals
 from topsideas.samples import samples_from_memory, signature_of
 from topsideas.stats.criteria import Tolerance
 from topsideas.testing.planted import (
@@ -90,7 +90,10 @@ def ratio() -> Planted:
 
 
 def problem_of(
-    planted: Planted, settings: Settings | None = None, golden: list[Any] | None = None
+    planted: Planted,
+    settings: Settings | None = None,
+    golden: list[Any] | None = None,
+    held: int = 0,
 ) -> Problem:
     model = load_model(planted.model)
     samples = samples_from_memory(list(planted.samples), golden, signature_of(model))
@@ -98,8 +101,8 @@ def problem_of(
         model,
         EmulatorEngine(model, planted.numerics),
         planted.numerics.precision,
-        samples,
-        [],
+        samples[: len(samples) - held],
+        samples[len(samples) - held :],
         settings or Settings(),
         MemoryStore(),
         read_samples(samples, None),
@@ -224,8 +227,8 @@ def _passes(planted: Planted, repair: Json, settings: Settings) -> bool:
     return problem.verdict(PrecisionPlan(frozenset(repair["fp32_nodes"]))).passed
 
 
-def _repairs(planted: Planted, **options: Any) -> list[Json]:
-    problem = problem_of(planted, **options)
+def _repairs(planted: Planted, problem: Problem | None = None) -> list[Json]:
+    problem = problem or problem_of(planted)
     found = problem.search(Silent())
     gathered = evidence_of(problem, found.plan, found.before, found, planted.numerics, Silent())
     assert gathered is not None
@@ -315,3 +318,21 @@ def test_the_evidence_is_remembered() -> None:
     args = (problem, found.plan, found.before, found, planted.numerics, Silent())
     first = evidence_of(*args)
     np.testing.assert_equal(evidence_of(*args), first)
+
+
+def test_a_target_that_flushes_subnormals_needs_a_normal_epsilon() -> None:
+    planted = replace(ratio(), numerics=Numerics(subnormals=Subnormals.FLUSH))
+    (found,) = (r for r in _repairs(planted) if r["kind"] == "raise_epsilon")
+    assert found["changes"] == ["'eps': 1e-12 becomes 6.104e-05"]
+
+
+def test_a_repair_must_hold_on_samples_that_were_held_out() -> None:
+    """The held sample overflows by more than the factor that serves the others."""
+    planted = overflow()
+    (found,) = (r for r in _repairs(planted) if r["kind"] == "rescale")
+    assert found["changes"][0] == "weight of op 1 times 2^-2"
+    large = {"x": ramp(-1, 1e4, 4)}
+    problem = problem_of(replace(planted, samples=(*planted.samples, large)), held=1)
+    kinds = [repair["kind"] for repair in _repairs(planted, problem=problem)]
+    assert "rescale" not in kinds
+    assert "bf16" in kinds

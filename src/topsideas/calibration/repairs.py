@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import onnx
 
 from topsideas.calibration.artefacts import Place
@@ -33,7 +34,7 @@ from topsideas.graph.repairs import (
 )
 from topsideas.graph.rescaling import Rescale
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import BF16, FP16, Numerics, Overflow
+from topsideas.precision import BF16, FP16, Numerics, Overflow, Subnormals
 from topsideas.verdict import Verdict
 
 Json = dict[str, Any]
@@ -44,6 +45,7 @@ _MOST = 12
 # Copies of larger models are not made.
 _BYTES = 1 << 29
 _EXPONENTS, _SPLITS = range(1, 17), (4, 10)
+_ZERO = np.float32(0)
 _OVERFLOWS = {"output_overflow", "input_overflow"}
 
 
@@ -111,8 +113,10 @@ class RepairSearch:
             splits = [SplitConstants(ops, e) for e in _SPLITS]
             yield _Idea("split_constant", ops, splits)
         for ops in _from_epsilon(causes):
-            steps = (precision.smallest, precision.smallest_normal)
+            steps = [precision.smallest, precision.smallest_normal]
             vanishing = precision.smallest / 2
+            if self.numerics.subnormals is Subnormals.FLUSH:
+                steps, vanishing = steps[1:], float(np.nextafter(np.float32(steps[1]), _ZERO))
             raised = [RaiseConstants(ops, vanishing, step) for step in steps]
             yield _Idea("raise_epsilon", ops, raised)
         yield from self._of_islands(causes)
@@ -172,9 +176,9 @@ class RepairSearch:
                 return None
             engine = self.opener(model, self.numerics)
             verdict = self._verdict(engine, plan)
+            cost = self._cost(model, engine, plan)
         except (EngineError, ModelError):
             return None  # what cannot be built or run is no suggestion
-        cost = self._cost(model, engine, plan)
         if not verdict.passed or cost >= self._total:
             return None
         return {
@@ -226,13 +230,14 @@ class RepairSearch:
             bench = Workbench(model.graph_model)
             proto, _ = bench.finished()
             other = load_model(proto, BF16)
+            engine = self.opener(other, numerics)
             plan = PrecisionPlan(self.plan.kept & self.problem.settings.must_keep)
-            verdict = self._verdict(self.opener(other, numerics), plan)
+            verdict = self._verdict(engine, plan)
+            cost = self._cost(other, engine, plan)
         except (EngineError, ModelError):
             return None
-        if not verdict.passed:
+        if not verdict.passed or cost >= self._total:
             return None
-        cost = self._cost(other, self.problem.engine, plan)
         return {
             "kind": "bf16",
             "frees": sorted(movable),
