@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,9 +11,9 @@ from topsideas.calibration.curve import Curve, margin_curve
 from topsideas.calibration.felt import Felt
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
+from topsideas.calibration.ordering import Ordering
 from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
-from topsideas.calibration.ranking import Ranking, overflowing, telling
 from topsideas.calibration.references import References
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.settings import Settings
@@ -75,7 +74,6 @@ class AutoSearch:
             bound=self.settings.bound,
         )
         self.must = self.settings.must_keep & self.candidates
-        self._over: frozenset[int] = frozenset()
         self._felt = Felt(
             self.engine,
             self.candidates,
@@ -86,9 +84,20 @@ class AutoSearch:
             self.settings.threads,
             self._check_time,
         )
-        self._start = 0
+        self._ordering = Ordering(
+            self.engine,
+            self.candidates,
+            self.must,
+            self.precision,
+            self.references,
+            self.settings,
+            self.journal,
+            self.progress,
+            self.oracle,
+            self._verdicts,
+            self._felt,
+        )
         self._ranking: list[int] | None = None
-        self._errors: list[float] = []
         self._refuted = 0
         self._are_compared = self.judge.strict
         self._differ = self.journal.recall("differ", None)  # of an earlier run
@@ -120,14 +129,15 @@ class AutoSearch:
         """The answer, where keeping nothing but what must be kept fails. Raises BudgetSpent."""
         self.check_controls()
         if self._ranking is None:
-            self._ranking = self._rank()
+            self._ranking = self._ordering.order()
         return self._by_objective(self._ranked(self._ranking))
 
     def _ranked(self, ranking: list[int]) -> Items:
         """The answer by the ranking; where another tolerance has one, from there on."""
         nearby = self.journal.nearby() & self.candidates - self.must
         if not nearby:
-            return ranked_search(self.oracle, self.must, ranking, self._start, self._errors)
+            start, errors = self._ordering.start, self._ordering.errors
+            return ranked_search(self.oracle, self.must, ranking, start, errors)
         order = sorted(ranking, key=lambda op: op not in nearby)
         return ranked_search(self.oracle, self.must, order, len(nearby))
 
@@ -172,54 +182,6 @@ class AutoSearch:
             inputs = self.references.inputs(self.judge.hardest)
             check_deterministic(self.judge.once(self.must), inputs)
             self.journal.record("control", "same", value=True)
-
-    def _rank(self) -> list[int]:
-        """The order in which to keep ops. Those that overflow come first, if that is enough."""
-        self.progress.phase("tracing fp32 ranges")
-        self._over = self._overflowing()
-        over = sorted(self._over - self.must)
-        first: list[int] = []
-        if over:
-            self.oracle.phase = "overflow"
-            first = self._order(over, self.must)
-            if self.oracle.passes(self.must | self._over):
-                return first
-            self._start = len(first)
-        return first + self._order(sorted(self.candidates - self.must - self._over), self._over)
-
-    def _overflowing(self) -> frozenset[int]:
-        if not self.engine.capabilities().traces:
-            return frozenset()  # what an engine does not show must be found by asking
-        key = self.references.ids
-        known = self.journal.recall("overflow", key)
-        if known is None:
-            feeds = (self.references.inputs(i) for i in self.references.ids)
-            known = sorted(overflowing(self.engine, self.candidates, feeds, self.precision.max))
-            self.journal.record("overflow", key, known)
-        return frozenset(known)
-
-    def _order(self, items: Sequence[int], kept: Items) -> list[int]:
-        """``items`` by felt error, when ``kept`` and what must be is kept anyway."""
-        self.progress.phase("measuring the effect of ops")
-        verdicts = self._verdicts(self.must | kept)
-        samples = telling(verdicts, self.references.size) or self.references.ids[:1]
-        for sample in samples:
-            self._felt.watch(sample, self.must | kept)
-        ranking = Ranking(
-            engine=self.engine,
-            felt=self._felt,
-            items=items,
-            samples=samples,
-            worst=math.inf if verdicts[0].margin is None else verdicts[0].margin,
-            bound=self.settings.bound,
-            count=len(self.references.ids),
-            watch=self.progress.measured,
-        )
-        order = ranking.order()
-        # What was ranked before must be kept anyway, so without it the error has no bound.
-        self._errors = [math.inf] * self._start + ranking.errors.tolist()
-        self._start += ranking.expected
-        return order
 
     def _check_time(self) -> None:
         limit = self.settings.budget.seconds
@@ -344,7 +306,7 @@ class AutoSearch:
             curve=curve,
             stopped=stopped,
             witnesses=witnesses,
-            overflowing=self._over,
+            overflowing=self._ordering.overflowing,
             felt=self._felt.margins,
             ledger=tuple(self.oracle.ledger),
             evaluations=self.oracle.evaluations,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,19 @@ from topsideas.stats.criteria import Criterion
 from topsideas.stats.probes import Probes, decode, encode
 
 Items = frozenset[int]
+
+
+@dataclass(frozen=True)
+class View:
+    """Where effects are watched.
+
+    Attributes:
+        sample: The sample.
+        kept: The failing plan whose worst elements are the probes.
+    """
+
+    sample: int
+    kept: Items
 
 
 @dataclass
@@ -49,16 +63,17 @@ class Felt:
     margins: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._probes: dict[int, Probes] = {}
+        self._probes: dict[View, Probes] = {}
 
-    def watch(self, sample: int, kept: Items) -> None:
-        """Choose the probes of a sample by what a failing plan does to it. Raises EngineError."""
-        known = self.journal.recall("probes", sample)
+    def watch(self, view: View) -> None:
+        """Choose the probes of a view by what its failing plan does. Raises EngineError."""
+        key = _key(view)
+        known = self.journal.recall("probes", key)
         if known is None:
-            chosen = Probes.choose(self._failing(kept, sample), self._run(frozenset(), sample))
-            known = chosen.to_json()
-            self.journal.record("probes", sample, known)
-        self._probes[sample] = Probes.from_json(known)
+            failing = self._failing(view.kept, view.sample)
+            known = Probes.choose(failing, self._run(frozenset(), view.sample)).to_json()
+            self.journal.record("probes", key, known)
+        self._probes[view] = Probes.from_json(known)
 
     def _failing(self, kept: Items, sample: int) -> Arrays:
         try:
@@ -66,12 +81,12 @@ class Felt:
         except EngineError:
             return {}  # a plan that cannot run deviates everywhere
 
-    def variances(self, questions: Sequence[tuple[int, Items]]) -> Iterator[np.ndarray]:
-        """For each (sample, ops that run low), the squared shares of the allowance at the probes.
+    def variances(self, questions: Sequence[tuple[View, Items]]) -> Iterator[np.ndarray]:
+        """For each (view, ops that run low), the squared shares of the allowance at the probes.
 
         They come in the order of the questions while others are measured side by side.
         """
-        known = [self.journal.recall("felt", [s, sorted(low)]) for s, low in questions]
+        known = [self.journal.recall("felt", _key(*question)) for question in questions]
         with ThreadPoolExecutor(self.threads) as pool:
             runs = [
                 None if text is not None else pool.submit(self._measure, question)
@@ -90,23 +105,24 @@ class Felt:
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _measure(self, question: tuple[int, Items]) -> tuple[np.ndarray, float]:
-        sample, low = question
+    def _measure(self, question: tuple[View, Items]) -> tuple[np.ndarray, float]:
+        view, low = question
         try:
-            outputs = self._run(low, sample)
+            outputs = self._run(low, view.sample)
         except EngineError:
-            return self._probes[sample].deviations({}), np.inf
-        return self._probes[sample].deviations(outputs), self.judge.margin_of(outputs, sample)
+            return self._probes[view].deviations({}), np.inf
+        return self._probes[view].deviations(outputs), self.judge.margin_of(outputs, view.sample)
 
-    def _keep(self, question: tuple[int, Items], values: np.ndarray, margin: float) -> np.ndarray:
-        key = [question[0], sorted(question[1])]
-        self.journal.record("felt", key, encode(values))
-        self.journal.record("margin", key, margin if np.isfinite(margin) else "inf")
+    def _keep(self, question: tuple[View, Items], values: np.ndarray, margin: float) -> np.ndarray:
+        view, low = question
+        self.journal.record("felt", _key(view, low), encode(values))
+        number = margin if np.isfinite(margin) else "inf"
+        self.journal.record("margin", [view.sample, sorted(low)], number)
         return values
 
-    def _note_margin(self, sample: int, low: Items) -> None:
+    def _note_margin(self, view: View, low: Items) -> None:
         """Remember the margin of a single op, unless only its deviations were known."""
-        known = self.journal.recall("margin", [sample, sorted(low)])
+        known = self.journal.recall("margin", [view.sample, sorted(low)])
         if len(low) == 1 and known is not None:
             op = next(iter(low))
             self.margins[op] = max(float(known), self.margins.get(op, 0.0))
@@ -114,3 +130,7 @@ class Felt:
     def _run(self, low: Items, sample: int) -> Arrays:
         executable = self.engine.compile(PrecisionPlan(self.candidates - low))
         return executable.run(self.references.inputs(sample))
+
+
+def _key(view: View, *low: Items) -> list[Any]:
+    return [view.sample, sorted(view.kept), *map(sorted, low)]

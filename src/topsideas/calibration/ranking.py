@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from topsideas.calibration.felt import Felt, Items
+from topsideas.calibration.felt import Felt, Items, View
 from topsideas.engines.base import Blocks, Engine
 from topsideas.plan import PrecisionPlan
 from topsideas.search.variance import (
@@ -18,6 +18,7 @@ from topsideas.search.variance import (
     worst_weights,
 )
 from topsideas.stats.calc import beyond
+from topsideas.stats.probes import BROKEN
 from topsideas.verdict import Verdict
 
 # How many of the failing samples ops are measured on: errors that add up on one sample are not
@@ -36,6 +37,8 @@ _SPLITS = 8
 _QUIET = 0.05
 # Ops are ordered anew, which tells how many more runs pay, when so many times more were made.
 _ANEW = 1.1
+# So many times the usual effort is spent once an op turned out to have been overlooked.
+_THOROUGH = 2.0
 # Of what a group adds, each half is taken to add this part at least.
 _LEAST_HALF = 0.1
 # Ops per block on engines that tell of none.
@@ -119,11 +122,13 @@ class Ranking:
         engine: Runs plans; tells of its blocks if it can.
         felt: Measures.
         items: The ops to rank.
-        samples: The samples to measure on.
-        worst: The margin of the worst.
+        views: Where to measure.
+        worst: The margin of the worst; None where a validator judges.
         bound: The margin allowed.
         count: How many samples there are.
         watch: Called with (runs done, runs that are certain).
+        thorough: Spend more, and leave no group alone that matters at any probe, not only at
+            the worst ones: once what matters there is kept, others are the worst.
 
     Attributes:
         expected: How many ops of the order are expected to be needed.
@@ -133,11 +138,12 @@ class Ranking:
     engine: Engine
     felt: Felt
     items: Sequence[int]
-    samples: Sequence[int]
-    worst: float
+    views: Sequence[View]
+    worst: float | None
     bound: float
     count: int
     watch: Callable[[int, int], None]
+    thorough: bool = False
     expected: int = 1
     errors: np.ndarray = field(default_factory=lambda: np.zeros(1))
     _groups: list[_Group] = field(default_factory=list)
@@ -150,6 +156,15 @@ class Ranking:
         self._cost = {op: 1 - at / len(blocks) for at, block in enumerate(blocks) for op in block}
         chosen = (block & frozenset(self.items) for block in blocks)
         self._start = [tuple(sorted(block)) for block in chosen if block]
+
+    @property
+    def breaking(self) -> int:
+        """How many ops at the beginning of the order leave outputs without a number."""
+        return int((self.errors >= BROKEN / 2).sum())
+
+    def is_exact(self, op: int) -> bool:
+        """Whether an op was measured alone, not as one of a group."""
+        return any(group.exact and op in group.ops for group in self._groups)
 
     def order(self) -> list[int]:
         """The ops, those most likely needed first. Raises whatever measuring raises."""
@@ -182,15 +197,17 @@ class Ranking:
             variances[[row[op] for op in group.ops]] = group.variance / len(group.ops)
         order = greedy_order(self.items, variances)
         self.errors = errors_left(self.items, order, variances)
-        self.expected = expected_length(self.errors, self.worst, self.bound)
+        if self.worst is not None:
+            self.expected = expected_length(self.errors, self.worst, self.bound)
         return order
 
     def _effort(self) -> float:
         """Passes over one sample that may be spent."""
-        return max(_LEAST_PASSES, self.count * (_PASSES + _PASSES_PER_OP * self.expected))
+        usual = max(_LEAST_PASSES, self.count * (_PASSES + _PASSES_PER_OP * self.expected))
+        return _THOROUGH * usual if self.thorough else usual
 
     def _price(self, sets: Sequence[tuple[int, ...]]) -> float:
-        return sum(self._cost[ops[0]] for ops in sets) * len(self.samples)
+        return sum(self._cost[ops[0]] for ops in sets) * len(self.views)
 
     def _split(self) -> bool:
         """Look into the groups that matter most; says whether there were any.
@@ -207,34 +224,41 @@ class Ranking:
         return bool(chosen)
 
     def _loud(self) -> list[_Group]:
-        """The groups that are not known exactly, those first that add most to the worst probes.
+        """The groups that are not known exactly, those first that add most.
 
         Those that may all run low together are left alone.
         """
         loudness, allowed = self._loudness()
-        open_ = sorted((g for g in self._groups if not g.exact), key=lambda g: loudness[g])
-        together = np.cumsum([loudness[g] for g in open_])
+        open_ = sorted((g for g in self._groups if not g.exact), key=lambda g: loudness[g].max())
+        if not open_:
+            return []
+        together = np.cumsum([loudness[g] for g in open_], axis=0).max(axis=1)
         first = int(np.searchsorted(together, _QUIET * allowed, side="right"))
         return open_[first:][::-1]
 
-    def _loudness(self) -> tuple[dict[_Group, float], float]:
-        """What each group adds to the worst probes, and how much of that may be left."""
-        if not math.isfinite(self.worst):  # probes without a number drown all others
-            return {g: float(g.variance.max(initial=0.0)) for g in self._groups}, self.bound**2
-        weights = worst_weights(np.sum([g.variance for g in self._groups], axis=0))
-        loudness = {g: float(g.variance @ weights) for g in self._groups}
-        part = (self.bound / max(self.worst, self.bound)) ** 2
-        return loudness, part * sum(loudness.values())
+    def _loudness(self) -> tuple[dict[_Group, np.ndarray], float]:
+        """What each group adds to the worst probes, or to each, and how much may be left there."""
+        each = {g: np.append(g.variance, 0.0) for g in self._groups}
+        if self.worst == math.inf:  # probes without a number drown all others
+            return each, BROKEN**2
+        total = np.sum([g.variance for g in self._groups], axis=0)
+        worst = math.sqrt(total.max(initial=0.0)) if self.worst is None else self.worst
+        part = (self.bound / max(worst, self.bound)) ** 2
+        if self.thorough:
+            return each, part * float(total.max(initial=0.0))
+        weights = worst_weights(total)
+        weighed = {g: np.atleast_1d(g.variance @ weights) for g in self._groups}
+        return weighed, part * float(total @ weights)
 
     def _measure(self, sets: Sequence[tuple[int, ...]]) -> list[_Group]:
         self._spent += self._price(sets)
-        questions = [(sample, frozenset(ops)) for ops in sets for sample in self.samples]
+        questions = [(view, frozenset(ops)) for ops in sets for view in self.views]
         found = []
         for variance in self.felt.variances(questions):
             found.append(variance)
             self._runs += 1
             self.watch(self._runs, self._runs + len(questions) - len(found))
-        each = len(self.samples)
+        each = len(self.views)
         return [
             _Group(ops, np.concatenate(found[at * each : (at + 1) * each]), measured=True)
             for at, ops in enumerate(sets)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Sequence
 from statistics import NormalDist
 
@@ -34,9 +35,10 @@ _REPEATS, _VAIN = 10, 40
 # A margin beyond which it is not chance that decides, but items that are needed: margins of sets
 # with equal predicted errors were measured to differ by a standard deviation of 10 to 40 %.
 BEYOND_CHANCE = 3.0
-# A draw that fails by more counts for several. Measured where predictions are worth nothing: 5
+# A draw that fails by more counts for several, and so does one that fails by the very margin of
+# so many others: what they lack is the same. Measured where predictions are worth nothing: 5
 # draws instead of 38, and the same answers where errors add up.
-_SEVERAL = 8
+_SEVERAL, _ALIKE = 8, 2
 
 _normal = NormalDist()
 
@@ -101,17 +103,22 @@ def smaller_by_draws(
         if fixed <= question.items and len(question.items - fixed) < len(ranking):
             fit.see(len(question.items - fixed), question.verdict)
     repeats = vain = 0
+    margins = Counter[float]()
     while _questions_left(oracle, len(kept)) > 0 and repeats < _REPEATS and vain < _VAIN:
         length = _most_promising(fit.chances(), len(kept - fixed))
         if length is None:
             break
         trial = fixed | set(drawn(ranking, length, rng))
-        repeats += oracle.known(trial) is not None
+        known = oracle.known(trial) is not None
+        repeats += known
         verdict = oracle.ask(trial)
         fit.see(length, verdict)
-        vain += _SEVERAL if (verdict.margin or 0.0) > BEYOND_CHANCE else 1
         if verdict.passed:
             kept, vain = trial, 0
+            continue
+        margin = verdict.margin or 0.0
+        margins[margin] += not known
+        vain += _SEVERAL if margin > BEYOND_CHANCE or margins[margin] > _ALIKE else 1
     return kept
 
 

@@ -14,6 +14,7 @@ from itertools import combinations, zip_longest
 
 from topsideas.search.draws import BEYOND_CHANCE, smaller_by_draws
 from topsideas.search.oracle import Items, Oracle, questions_for
+from topsideas.search.prefix import passing_prefix
 
 # Windows begin at this part of the prefix and get smaller by the second factor. Measured on real
 # models: answers 5 to 15 % smaller for a fifth fewer questions than runs alone.
@@ -54,12 +55,14 @@ def ranked_search(
         BudgetSpent: ``oracle.best`` then holds the best set so far.
     """
     oracle.phase = "prefix"
-    kept = fixed.union(ranking[: _prefix_length(oracle, fixed, ranking, start)])
-    drawn = smaller_by_draws(oracle, fixed, ranking, kept, errors) if errors else kept
+    prefix = passing_prefix(oracle, fixed, ranking, start)
+    kept, ranking = fixed | prefix.items, [*prefix.first, *prefix.others]
+    drawn = kept
+    if errors:
+        drawn = smaller_by_draws(oracle, fixed.union(prefix.first), prefix.others, kept, errors)
     if drawn == kept:
         oracle.phase = "shrink"
-        prefix = [item for item in ranking if item in kept]
-        drawn = fixed.union(_drop_windows(oracle, fixed, prefix))
+        drawn = fixed.union(_drop_windows(oracle, fixed, [i for i in ranking if i in kept]))
     return refined(oracle, fixed, ranking, drawn)
 
 
@@ -78,22 +81,6 @@ def refined(oracle: Oracle, fixed: Items, ranking: Sequence[int], start: Items) 
         kept = fixed | _certified(oracle, fixed, [i for i in ranking if i in better])
         better = _swapped(oracle, fixed, kept, ranking)
     return kept
-
-
-def _prefix_length(oracle: Oracle, fixed: Items, ranking: Sequence[int], start: int) -> int:
-    failing, length = 0, min(max(1, start), len(ranking))
-    step = max(1, length // 4)
-    oracle.expected = len(ranking).bit_length() + length
-    while length < len(ranking) and not oracle.passes(fixed | set(ranking[:length])):
-        failing, length, step = length, min(len(ranking), length + step), 2 * step
-    while length - failing > 1:
-        oracle.expected = (length - failing).bit_length() + length
-        middle = (failing + length) // 2
-        if oracle.passes(fixed | set(ranking[:middle])):
-            length = middle
-        else:
-            failing = middle
-    return length
 
 
 def _drop_windows(oracle: Oracle, fixed: Items, remaining: list[int]) -> list[int]:

@@ -79,6 +79,8 @@ def expected_length(errors: np.ndarray, worst: float, bound: float) -> int:
         bound: The error allowed.
     """
     count = len(errors) - 1
-    if not count or errors[0] <= 0 or not math.isfinite(worst):
+    if not count or errors[0] <= 0:
         return min(1, count)
-    return int(np.argmax(errors * (worst / errors[0]) <= bound))
+    # An error without a number says nothing of those that are left once its causes are kept.
+    scale = worst / errors[0] if math.isfinite(worst) else 1.0
+    return int(np.argmax(errors * scale <= bound))

@@ -16,7 +16,7 @@ _COUNT = 256
 # Of these, the share that deviates most when all ops run low; the rest is drawn at random.
 _WORST = 0.75
 # What a deviation without a number counts for: NaN, an infinity, another shape or integer.
-_BROKEN = 1e6
+BROKEN = 1e6
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +85,7 @@ class Probes:
         with np.errstate(all="ignore"):
             ratio = np.abs(deviations.astype(np.float64)) / allowed
         ratio[deviations == 0] = 0.0
-        return np.asarray(np.nan_to_num(ratio, nan=_BROKEN, posinf=_BROKEN).clip(max=_BROKEN))
+        return np.asarray(np.nan_to_num(ratio, nan=BROKEN, posinf=BROKEN).clip(max=BROKEN))
 
 
 def encode(array: np.ndarray) -> str:
@@ -104,7 +104,7 @@ def _pick(output: Any, reference: np.ndarray, count: int) -> np.ndarray:
     draw = np.random.default_rng(0).choice(reference.size, count, replace=False)
     everywhere = np.arange(reference.size)
     distance = np.abs(_deviation(output, everywhere, _values(reference, everywhere)))
-    distance = np.nan_to_num(distance, posinf=_BROKEN) / (_rms(reference) + np.abs(reference.flat))
+    distance = np.nan_to_num(distance, posinf=BROKEN) / (_rms(reference) + np.abs(reference.flat))
     worst = np.argpartition(distance, -int(count * _WORST))[-int(count * _WORST) :]
     return np.unique(np.concatenate([worst, draw[: count - len(worst)]]))
 

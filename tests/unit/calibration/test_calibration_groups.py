@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import pytest
 from arithmetic import Engine, search
 
+from topsideas.calibration.felt import View
 from topsideas.calibration.ranking import Ranking
 
 COUNT = 256
@@ -36,9 +37,9 @@ def _ranked(
     factors = [1 - 0.01 * at for at in range(count)]
     engine = kind(_independent(errors))
     auto = search(engine, COUNT, values=factors)
-    samples = list(range(count))[:2]
-    for sample in samples:
-        auto._felt.watch(sample, frozenset())
+    views = [View(sample, frozenset()) for sample in range(count)[:2]]
+    for view in views:
+        auto._felt.watch(view)
     engine.runs.clear()
     worst = math.sqrt(sum(e**2 for e in errors))
 
@@ -46,12 +47,12 @@ def _ranked(
         expected.append(ranking.expected)
 
     expected: list[int] = []
-    ranking = Ranking(engine, auto._felt, range(COUNT), samples, worst, 1.0, count, watch)
+    ranking = Ranking(engine, auto._felt, range(COUNT), views, worst, 1.0, count, watch)
     order = ranking.order()
-    passes = len(samples) * sum(1 - min(ops) / COUNT for ops in _low(engine))
+    passes = len(views) * sum(1 - min(ops) / COUNT for ops in _low(engine))
     # 10 passes over the samples, one more per op expected on the way, 32 over one sample at
     # least; and the last round of splits.
-    assert passes <= max(32, count * (10 + max(expected))) + 8 * len(samples)
+    assert passes <= max(32, count * (10 + max(expected))) + 8 * len(views)
     assert sorted(order) == list(range(COUNT))
     assert len(set(engine.runs)) == len(engine.runs)  # nothing is run twice
     return ranking, order, _low(engine)

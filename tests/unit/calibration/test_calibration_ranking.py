@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from arithmetic import Engine, additive, search
 
+from topsideas.calibration.felt import View
 from topsideas.calibration.journal import Journal, MemoryStore
 from topsideas.calibration.ranking import Ranking, overflowing, telling
 from topsideas.calibration.settings import Settings, Validator
@@ -73,10 +74,11 @@ def test_every_sample_is_looked_at() -> None:
 def _ranking(engine: Engine, count: int, factors: tuple[float, ...] = (1.0,)) -> Ranking:
     auto = search(engine, count, values=factors)
     samples = telling(auto.judge.verdicts(frozenset()), lambda sample: 1)
-    for sample in samples:
-        auto._felt.watch(sample, frozenset())
+    views = [View(sample, frozenset()) for sample in samples]
+    for view in views:
+        auto._felt.watch(view)
     engine.runs.clear()
-    return Ranking(engine, auto._felt, range(count), samples, 2.0, 1.0, len(factors), _unwatched)
+    return Ranking(engine, auto._felt, range(count), views, 2.0, 1.0, len(factors), _unwatched)
 
 
 def _unwatched(done: int, total: int) -> None:

@@ -30,7 +30,7 @@ def test_any_start_is_taken(start: int) -> None:
 
 
 def test_phases_are_named() -> None:
-    oracle = oracle_of(needs(4, 30))
+    oracle = oracle_of(needs(25, 30))
     ranked_search(oracle, frozenset(), range(40))
     assert {q.phase for q in oracle.ledger} == {"prefix", "shrink", "certify", "swap"}
 
