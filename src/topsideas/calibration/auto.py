@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from topsideas.calibration.controls import check_deterministic, refuse_baseline
 from topsideas.calibration.curve import Curve, margin_curve
+from topsideas.calibration.dispatch import Dispatcher
 from topsideas.calibration.felt import Felt
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
+from topsideas.calibration.pooled import Foresight, PooledEngine, check_alike
 from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.ranking import Ranking, overflowing, telling
@@ -23,6 +26,7 @@ from topsideas.plan import PrecisionPlan
 from topsideas.precision import Precision
 from topsideas.prices import Prices
 from topsideas.search.cheapest import cheapen
+from topsideas.search.lookahead import Strategy
 from topsideas.search.objective import Objective
 from topsideas.search.oracle import BudgetSpent, Items, Oracle
 from topsideas.search.pareto import nested
@@ -47,9 +51,11 @@ class AutoSearch:
         journal: Remembers verdicts and measurements between runs.
         progress: Shown to the user.
         prices: Tells what plans cost; by default each op costs the same.
+        dispatcher: Workers that run plans; they run in this process if None.
 
     Attributes:
         must: What is in every plan.
+        runs_on: The engine, or what looks like it and has workers run its plans.
     """
 
     engine: Engine
@@ -61,15 +67,19 @@ class AutoSearch:
     journal: Journal
     progress: Progress
     prices: Callable[[], Prices] | None = None
+    dispatcher: Dispatcher | None = None
 
     def __post_init__(self) -> None:
-        self.judge = Judge(self.engine, self.references, self.settings)
+        self.runs_on: Engine = self.engine
+        if self.dispatcher is not None:
+            self.runs_on = PooledEngine(self.engine, self.dispatcher)
+        self.judge = Judge(self.runs_on, self.references, self.settings)
         self.oracle = Oracle(
             judge=self._judge_and_record,
             recall=self._recall,
             budget=self.settings.budget,
             watch=self.progress.asked,
-            hint=self.judge.expect,
+            hint=self.judge.expect if self.dispatcher is None else _ignore,
             objective=self.settings.objective,
             cost=lambda items: self._prices.cost(items),
             bound=self.settings.bound,
@@ -77,7 +87,7 @@ class AutoSearch:
         self.must = self.settings.must_keep & self.candidates
         self._over: frozenset[int] = frozenset()
         self._felt = Felt(
-            self.engine,
+            self.runs_on,
             self.candidates,
             self.references,
             self.judge,
@@ -114,7 +124,25 @@ class AutoSearch:
 
     def _answer(self) -> Items:
         self.oracle.phase = "all low"
-        return self.must if self.oracle.passes(self.must) else self.search()
+        # If that fails, as it mostly does, all fp32 is asked about next.
+        controls = partial(_ask_all, [self.must, self.candidates])
+        with self.foreseeing(controls):
+            passed = self.oracle.passes(self.must)
+        return self.must if passed else self.search()
+
+    def _follow(self, strategy: Callable[[Oracle], Items]) -> Items:
+        with self.foreseeing(strategy):
+            return strategy(self.oracle)
+
+    def foreseeing(self, strategy: Strategy) -> AbstractContextManager[None]:
+        """While inside, workers run ahead what the strategy may ask about from now on."""
+        if self.dispatcher is None or not isinstance(self.runs_on, PooledEngine):
+            return nullcontext()
+        foresight = Foresight(self.runs_on, self.dispatcher, self.judge, self._peek)
+        return foresight.foreseeing(self.oracle, strategy)
+
+    def _peek(self, kept: Items) -> Verdict | None:
+        return self.journal.verdict(kept, strict=self.judge.strict)
 
     def search(self) -> Items:
         """The answer, where keeping nothing but what must be kept fails. Raises BudgetSpent."""
@@ -127,15 +155,16 @@ class AutoSearch:
         """The answer by the ranking; where another tolerance has one, from there on."""
         nearby = self.journal.nearby() & self.candidates - self.must
         if not nearby:
-            return ranked_search(self.oracle, self.must, ranking, self._start, self._errors)
+            start, errors = self._start, self._errors
+            return self._follow(lambda o: ranked_search(o, self.must, ranking, start, errors))
         order = sorted(ranking, key=lambda op: op not in nearby)
-        return ranked_search(self.oracle, self.must, order, len(nearby))
+        return self._follow(lambda o: ranked_search(o, self.must, order, len(nearby)))
 
     def _by_objective(self, kept: Items) -> Items:
         if not self._is_cost():
             return kept
         ranking = self._ranking or []
-        return cheapen(self.oracle, self.must, kept, ranking, self._prices)
+        return self._follow(lambda o: cheapen(o, self.must, kept, ranking, self._prices))
 
     def _is_cost(self) -> bool:
         return self.settings.objective is Objective.COST
@@ -169,9 +198,15 @@ class AutoSearch:
 
     def _check_deterministic(self) -> None:
         if not self.journal.recall("control", "same"):
-            inputs = self.references.inputs(self.judge.hardest)
-            check_deterministic(self.judge.once(self.must), inputs)
+            self._check_twice(self.judge.hardest)
             self.journal.record("control", "same", value=True)
+
+    def _check_twice(self, sample: int) -> None:
+        if isinstance(self.runs_on, PooledEngine) and self.dispatcher is not None:
+            check_alike(self.dispatcher, self.must, sample)
+        else:
+            inputs = self.references.inputs(sample)
+            check_deterministic(self.judge.once(self.must), inputs)
 
     def _rank(self) -> list[int]:
         """The order in which to keep ops. Those that overflow come first, if that is enough."""
@@ -193,10 +228,15 @@ class AutoSearch:
         key = self.references.ids
         known = self.journal.recall("overflow", key)
         if known is None:
-            feeds = (self.references.inputs(i) for i in self.references.ids)
-            known = sorted(overflowing(self.engine, self.candidates, feeds, self.precision.max))
+            known = sorted(self._traced(self.precision.max))
             self.journal.record("overflow", key, known)
         return frozenset(known)
+
+    def _traced(self, limit: float) -> frozenset[int]:
+        if isinstance(self.runs_on, PooledEngine):
+            return self.runs_on.overflowing(self.candidates, self.references.ids, limit)
+        feeds = (self.references.inputs(i) for i in self.references.ids)
+        return overflowing(self.engine, self.candidates, feeds, limit)
 
     def _order(self, items: Sequence[int], kept: Items) -> list[int]:
         """``items`` by felt error, when ``kept`` and what must be is kept anyway."""
@@ -249,12 +289,13 @@ class AutoSearch:
         for step in range(len(doubted).bit_length()):
             items = doubted[(1 << step) - 1]
             if self.oracle.passes(items):
-                found = refined(self.oracle, self.must, self._ranking, items)
+                ranking = self._ranking
+                found = self._follow(lambda o, s=items: refined(o, self.must, ranking, s))
                 return self._by_objective(found)
         return self._answer()
 
     def _second_verdict(self, kept: Items) -> Verdict:
-        executable = self.engine.compile(PrecisionPlan(kept))
+        executable = self.runs_on.compile(PrecisionPlan(kept))
         if not isinstance(executable, SecondOpinion):
             return self.judge.judge(kept)
         known = self.journal.recall("confirm", sorted(kept))
@@ -287,7 +328,7 @@ class AutoSearch:
         if self._are_compared or verdict.margin is None or verdict.sample is None:
             return verdict
         self._are_compared = True
-        executable = self.engine.compile(PrecisionPlan(kept))
+        executable = self.runs_on.compile(PrecisionPlan(kept))
         if not isinstance(executable, SecondOpinion):
             return verdict
         second = self.judge.margin_in(executable.second_opinion(), verdict.sample)
@@ -357,4 +398,13 @@ class AutoSearch:
     def _held_out(self, kept: Items) -> Verdict | None:
         if self.held is None:
             return None
-        return Judge(self.engine, self.held, self.settings).full_margin(kept)
+        return Judge(self.runs_on, self.held, self.settings).full_margin(kept)
+
+
+def _ignore(kept: Items) -> None:
+    """What may be asked about next is run ahead by other means."""
+
+
+def _ask_all(plans: Sequence[Items], oracle: Oracle) -> None:
+    for kept in plans:
+        oracle.ask(kept)

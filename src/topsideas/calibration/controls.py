@@ -42,12 +42,25 @@ def check_deterministic(runner: Runnable, inputs: Arrays) -> None:
         first, second = runner.run(inputs), runner.run(inputs)
     except EngineError:
         return  # a plan that cannot run fails: that is a verdict, and the same one twice
+    refuse_differing(first, second, "two runs of the same plan on the same sample")
+
+
+def refuse_differing(first: Arrays, second: Arrays, which: str) -> None:
+    """Give up if two answers to one question differ.
+
+    Args:
+        first: Outputs by name.
+        second: The same, of another run.
+        which: What ran, for the message.
+
+    Raises:
+        EngineError: An output differs.
+    """
     for name in first:
         if margin(second[name], first[name], Tolerance(0.0, 0.0)) > 0:
             raise EngineError(
-                f"two runs of the same plan on the same sample differ in output {name!r}; "
-                "expected the same answer twice. Remedy: give the model's random ops a seed, "
-                "or make their values inputs"
+                f"{which} differ in output {name!r}; expected the same answer twice. Remedy: give "
+                "the model's random ops a seed, or make their values inputs"
             )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
+from topsideas.calibration.pooled import PooledEngine
 from topsideas.calibration.references import Arrays, References
 from topsideas.engines.base import Engine
 from topsideas.errors import EngineError
@@ -55,46 +57,59 @@ class Felt:
         """Choose the probes of a sample by what a failing plan does to it. Raises EngineError."""
         known = self.journal.recall("probes", sample)
         if known is None:
-            chosen = Probes.choose(self._failing(kept, sample), self._run(frozenset(), sample))
+            asked = [(sample, self.candidates - kept), (sample, frozenset[int]())]
+            low, fp32 = self._outputs(asked)
+            if isinstance(fp32, EngineError):
+                raise fp32
+            # A plan that cannot run deviates everywhere.
+            chosen = Probes.choose({} if isinstance(low, EngineError) else low, fp32)
             known = chosen.to_json()
             self.journal.record("probes", sample, known)
         self._probes[sample] = Probes.from_json(known)
 
-    def _failing(self, kept: Items, sample: int) -> Arrays:
-        try:
-            return self._run(self.candidates - kept, sample)
-        except EngineError:
-            return {}  # a plan that cannot run deviates everywhere
-
-    def variances(self, questions: Sequence[tuple[int, Items]]) -> Iterator[np.ndarray]:
+    def variances(self, questions: Sequence[tuple[int, Items]]) -> Generator[np.ndarray]:
         """For each (sample, ops that run low), the squared shares of the allowance at the probes.
 
         They come in the order of the questions while others are measured side by side.
         """
         known = [self.journal.recall("felt", [s, sorted(low)]) for s, low in questions]
+        unknown = [q for q, text in zip(questions, known, strict=True) if text is None]
+        with contextlib.closing(self._measurements(unknown)) as runs:
+            for question, text in zip(questions, known, strict=True):
+                self.check()
+                values = (
+                    self._keep(question, *next(runs))
+                    if text is None
+                    else decode(str(text), np.float32)
+                )
+                self._note_margin(*question)
+                yield self._probes[question[0]].shares(values, self.criterion) ** 2
+
+    def _measurements(
+        self, questions: Sequence[tuple[int, Items]]
+    ) -> Generator[tuple[np.ndarray, float]]:
+        """Deviations and margin of each, in order, while others run side by side."""
+        if isinstance(self.engine, PooledEngine):
+            for question, outputs in zip(questions, self._outputs(questions), strict=True):
+                yield self._measured(question, outputs)
+            return
         with ThreadPoolExecutor(self.threads) as pool:
-            runs = [
-                None if text is not None else pool.submit(self._measure, question)
-                for question, text in zip(questions, known, strict=True)
-            ]
+            runs = [pool.submit(lambda q=q: self._measured(q, self._run(*q))) for q in questions]
             try:
-                for question, text, run in zip(questions, known, runs, strict=True):
-                    self.check()
-                    values = (
-                        self._keep(question, *run.result())
-                        if run
-                        else decode(str(text), np.float32)
-                    )
-                    self._note_margin(*question)
-                    yield self._probes[question[0]].shares(values, self.criterion) ** 2
+                yield from (run.result() for run in runs)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _measure(self, question: tuple[int, Items]) -> tuple[np.ndarray, float]:
-        sample, low = question
-        try:
-            outputs = self._run(low, sample)
-        except EngineError:
+    def _outputs(self, questions: Sequence[tuple[int, Items]]) -> Iterator[Arrays | EngineError]:
+        if isinstance(self.engine, PooledEngine):
+            return self.engine.outputs([(self.candidates - low, s) for s, low in questions])
+        return (self._run(*question) for question in questions)
+
+    def _measured(
+        self, question: tuple[int, Items], outputs: Arrays | EngineError
+    ) -> tuple[np.ndarray, float]:
+        sample = question[0]
+        if isinstance(outputs, EngineError):
             return self._probes[sample].deviations({}), np.inf
         return self._probes[sample].deviations(outputs), self.judge.margin_of(outputs, sample)
 
@@ -111,6 +126,9 @@ class Felt:
             op = next(iter(low))
             self.margins[op] = max(float(known), self.margins.get(op, 0.0))
 
-    def _run(self, low: Items, sample: int) -> Arrays:
+    def _run(self, sample: int, low: Items) -> Arrays | EngineError:
         executable = self.engine.compile(PrecisionPlan(self.candidates - low))
-        return executable.run(self.references.inputs(sample))
+        try:
+            return executable.run(self.references.inputs(sample))
+        except EngineError as error:
+            return error

@@ -1,0 +1,397 @@
+"""Gives jobs to workers: what is needed first, then what may be asked for next.
+
+A job is a pure function of its plan and sample, so an answer is worth the same whoever gives it
+and whenever. What is done with answers, and in which order, is up to the search, which goes its way
+as it would alone; here it is only made sure that they are there when it asks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count, islice
+from typing import Any
+
+from topsideas.calibration.jobs import OVERFLOW, VERDICT, Answer, Job
+from topsideas.errors import EngineError
+from topsideas.executors.base import Done, Joined, Lost, Pool
+
+Sources = Callable[[int], tuple[Any, Any]]
+"""The inputs and golden outputs of a sample."""
+
+# A worker is given samples for so many seconds at once, or for as long as a build takes.
+_CHUNK = 0.25
+# A task is given to another worker too if it takes so many times what is expected, and more than
+# a second.
+_STRAGGLER, _PATIENCE = 4.0, 1.0
+# A job that so many workers died of is given up.
+_DEATHS = 5
+# Answers that are remembered, and guesses that are looked at, per worker.
+_REMEMBERED, _GUESSES = 200_000, 4
+# The weight of the latest observation in the mean of durations.
+_LATEST = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """What workers did so far, for the user.
+
+    Attributes:
+        workers: How many there are now.
+        used: Plans that were run ahead and were asked for later.
+        ahead: Those that were run ahead and were not asked for, or not yet.
+        lost: Workers that died.
+        again: Jobs that had to be done again.
+    """
+
+    workers: int = 0
+    used: int = 0
+    ahead: int = 0
+    lost: int = 0
+    again: int = 0
+
+    def __str__(self) -> str:
+        """In words."""
+        text = f"{self.workers} workers, {self.used} of {self.used + self.ahead} runs ahead used"
+        return text + (f", {self.lost} workers lost" if self.lost else "")
+
+
+@dataclass(eq=False)
+class _Flight:
+    """Jobs that a worker is at."""
+
+    seat: int
+    jobs: Sequence[Job]
+    start: float
+    stopped: bool = False
+
+
+@dataclass(eq=False)
+class _Request:
+    """Jobs somebody waits for, in order; those behind ``cut`` are not needed any more."""
+
+    jobs: Sequence[Job]
+    ends: Callable[[Any], bool] | None
+    waiting: list[Job] = field(default_factory=list)
+    cut: float = math.inf
+
+
+class Dispatcher:
+    """See the module.
+
+    Args:
+        pool: The workers.
+        sources: Reads samples; each is shared with the workers once.
+        watch: Told of what workers did.
+
+    Attributes:
+        ahead: Gives the jobs that may be asked for next, likeliest first, while it is set.
+        crew: What workers did so far.
+    """
+
+    def __init__(
+        self, pool: Pool, sources: Sources, watch: Callable[[Crew], None] = lambda _: None
+    ) -> None:
+        self._pool, self._sources, self._watch = pool, sources, watch
+        self.ahead: Callable[[], Iterator[Sequence[Job]]] | None = None
+        self.crew = Crew()
+        self._known: dict[Job, Any] = {}
+        self._flights: dict[int, _Flight] = {}
+        self._tickets = count()
+        self._idle: dict[int, Job | None] = {}  # seats without a task, and what they did last
+        self._requests: list[_Request] = []
+        self._shared: dict[tuple[int, bool], Any] = {}
+        self._ahead: set[frozenset[int]] = set()
+        self._deaths: Counter[Job] = Counter()
+        self._first = self._later = self._thinking = 0.0
+        self._places: dict[int, str] = {}
+        self._trial: tuple[Job, Callable[[Any, str], None]] | None = None
+        self._untried: set[int] = set()
+        self._tries: set[int] = set()
+
+    def close(self) -> None:
+        """End the workers."""
+        self._pool.close()
+
+    def known(self, job: Job) -> Any | None:
+        """An answer that is there already."""
+        return self._known.get(job)
+
+    def results(
+        self, jobs: Sequence[Job], ends: Callable[[Any], bool] | None = None
+    ) -> Iterator[Any]:
+        """The answers to jobs, in order. Whoever stops iterating stops the workers.
+
+        Args:
+            jobs: The jobs, which differ in their sample only, or in what they like.
+            ends: Whether an answer is the last one needed; all are if None.
+
+        Raises:
+            EngineError: Workers cannot start, or die of a job again and again.
+        """
+        self._note_use(jobs)
+        request = _Request(jobs, ends, [j for j in jobs if j not in self._known])
+        self._requests.append(request)
+        try:
+            for at, job in enumerate(jobs):
+                while job not in self._known:
+                    self._turn()
+                    self._shorten(request)
+                if at > request.cut:
+                    return
+                yield self._known[job] if job.what == VERDICT else self._known.pop(job)
+        finally:
+            self._requests.remove(request)
+            self._stop_needless()
+
+    def try_all(self, job: Job, check: Callable[[Any, str], None]) -> None:
+        """Have every worker answer a job, those that join later as the first thing they do.
+
+        Args:
+            job: The job; a worker that is alone is asked twice.
+            check: Called with each answer and where it comes from; may raise.
+        """
+        while not self._idle or self._flights:
+            self._collect()
+        self._trial = job, check
+        self._tries.clear()
+        self._untried |= {*self._idle}
+        again = list(self._idle) if len(self._idle) == 1 else []
+        while self._untried or self._tries:
+            for seat in [*self._untried & self._idle.keys()]:
+                self._try(seat)
+            self._collect()
+            if not (self._untried or self._tries):
+                self._untried, again = {*again} & self._idle.keys(), []
+
+    def _try(self, seat: int) -> None:
+        assert self._trial is not None
+        self._untried.discard(seat)
+        self._tries.add(self._start(seat, [self._trial[0]]))
+
+    # --- one turn ------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Give idle workers something to do, and wait until something happens."""
+        self._give_needed()
+        self._give_again()
+        if self._idle and self.ahead is not None:
+            self._give_ahead(self.ahead())
+        self._collect()
+
+    def _give_needed(self) -> None:
+        for request in self._requests:
+            while self._idle and request.waiting:
+                jobs = self._chunk(request.waiting)
+                del request.waiting[: len(jobs)]
+                # Some may have been answered ahead meanwhile, or are being.
+                jobs = [j for j in jobs if j not in self._known and not self._in_flight(j)]
+                if jobs:
+                    self._start(self._best_seat(jobs[0]), jobs, every=request.ends is None)
+
+    def _give_again(self) -> None:
+        """Let idle workers try what others take too long for."""
+        now = self._pool.now()
+        for flight in list(self._flights.values()):
+            if not self._idle:
+                return
+            if now - flight.start > self._patience(flight) and self._needed(flight):
+                jobs = [j for j in flight.jobs if j not in self._known]
+                if jobs and sum(jobs[0] in f.jobs for f in self._flights.values()) == 1:
+                    self.crew = replace(self.crew, again=self.crew.again + len(jobs))
+                    self._start(self._best_seat(jobs[0]), jobs)
+
+    def _give_ahead(self, guesses: Iterator[Sequence[Job]]) -> None:
+        if self._thinking > self._first:  # to guess takes longer than to wait
+            return
+        start = self._pool.now()
+        for looked, jobs in enumerate(islice(guesses, _GUESSES * len(self._pool.seats)), 1):
+            jobs = [j for j in jobs if j not in self._known and not self._in_flight(j)]
+            if jobs:
+                jobs = self._chunk(jobs)
+                self._ahead.add(jobs[0].kept)
+                self._start(self._best_seat(jobs[0]), jobs)
+            if not self._idle:
+                break
+            self._thinking += _LATEST * ((self._pool.now() - start) / looked - self._thinking)
+
+    def _collect(self) -> None:
+        """Wait until something happens."""
+        for event in self._pool.wait(self._next_look()):
+            if isinstance(event, Done):
+                self._take(event)
+            elif isinstance(event, Lost):
+                self._mourn(event)
+            elif isinstance(event, Joined):
+                self._idle[event.seat] = None
+                self._places[event.seat] = event.where
+                if self._trial is not None:
+                    self._try(event.seat)
+        self._tell()
+
+    def _take(self, done: Done) -> None:
+        flight = self._flights.pop(done.ticket, None)
+        if flight is None:
+            return
+        answers: Sequence[Answer] = done.result
+        self._idle[done.seat] = flight.jobs[-1]
+        if done.ticket in self._tries and self._trial is not None:
+            self._tries.discard(done.ticket)
+            self._trial[1](answers[0].value, self._places[done.seat])
+            return
+        for job, answer in zip(flight.jobs, answers, strict=False):
+            self._known[job] = answer.value
+            mean = self._first if answer.first else self._later
+            mean += (_LATEST if mean else 1.0) * (answer.seconds - mean)
+            if answer.first:
+                self._first = mean
+            else:
+                self._later = mean
+        self._want(flight.jobs[len(answers) :])
+        if len(self._known) > _REMEMBERED:
+            for job in list(islice(self._known, _REMEMBERED // 2)):
+                del self._known[job]
+
+    def _mourn(self, lost: Lost) -> None:
+        for ticket in lost.tickets:
+            flight = self._flights.pop(ticket, None)
+            self._tries.discard(ticket)
+            if flight is None:
+                continue
+            self.crew = replace(self.crew, again=self.crew.again + len(flight.jobs))
+            self._deaths[flight.jobs[0]] += 1
+            if self._deaths[flight.jobs[0]] >= _DEATHS:
+                raise EngineError(
+                    f"{_DEATHS} workers died of one plan, the last one like this: {lost.why}. "
+                    "Remedy: --isolate turns a crash of the engine into a verdict; fewer "
+                    "--workers leave more memory to each"
+                )
+            self._want(flight.jobs)
+        if lost.alive:
+            self._idle[lost.seat] = None
+        else:
+            self._idle.pop(lost.seat, None)
+            self._untried.discard(lost.seat)
+            self.crew = replace(self.crew, lost=self.crew.lost + 1)
+
+    # --- what is needed ------------------------------------------------------------------------
+
+    def _want(self, jobs: Sequence[Job]) -> None:
+        """Queue again what was not done, if somebody waits for it."""
+        for request in self._requests:
+            mine = {j: at for at, j in enumerate(request.jobs) if at <= request.cut}
+            request.waiting[:0] = [
+                j for j in jobs if j in mine and j not in self._known and j not in request.waiting
+            ]
+
+    def _shorten(self, request: _Request) -> None:
+        """Give up what lies behind an answer that ends a request."""
+        if request.ends is None:
+            return
+        until = min(request.cut, len(request.jobs) - 1)
+        for at in range(int(until) + 1):
+            job = request.jobs[at]
+            if job in self._known and request.ends(self._known[job]):
+                if at < request.cut:
+                    request.cut = at
+                    needed = set(request.jobs[: at + 1])
+                    request.waiting[:] = [j for j in request.waiting if j in needed]
+                    self._stop_needless()
+                return
+
+    def _needed(self, flight: _Flight) -> bool:
+        return any(
+            job in request.jobs[: int(min(request.cut, len(request.jobs) - 1)) + 1]
+            for request in self._requests
+            for job in flight.jobs
+        )
+
+    def _stop_needless(self) -> None:
+        """Stop workers amid samples that nobody waits for; a single run is left alone."""
+        for ticket, flight in self._flights.items():
+            if len(flight.jobs) > 1 and not flight.stopped and not self._needed(flight):
+                flight.stopped = True
+                self._pool.stop(ticket)
+
+    def _in_flight(self, job: Job) -> bool:
+        return any(job in f.jobs and not f.stopped for f in self._flights.values())
+
+    # --- giving --------------------------------------------------------------------------------
+
+    def _start(self, seat: int, jobs: Sequence[Job], *, every: bool = False) -> int:
+        del self._idle[seat]
+        ticket = next(self._tickets)
+        self._flights[ticket] = _Flight(seat, jobs, self._pool.now())
+        shared = [part for job in jobs for part in self._shares(job)]
+        self._pool.submit(seat, ticket, (jobs, every), shared, _title(jobs))
+        return ticket
+
+    def _shares(self, job: Job) -> list[Any]:
+        return [
+            self._share(job.sample, golden=False),
+            self._share(job.sample, golden=True) if job.what == VERDICT else None,
+        ]
+
+    def _share(self, sample: int, *, golden: bool) -> Any:
+        key = sample, golden
+        if key not in self._shared:
+            self._shared[key] = self._pool.share(self._sources(sample)[golden])
+        return self._shared[key]
+
+    def _chunk(self, jobs: Sequence[Job]) -> list[Job]:
+        """As many of the first jobs, all of one plan, as one worker should be given."""
+        build = max(0.0, self._first - self._later)
+        enough = max(_CHUNK, build) / self._later if self._later > 0 else 1.0
+        fair = math.ceil(len(jobs) / max(1, len(self._idle)))
+        most = max(1, min(math.ceil(enough), fair))
+        head = jobs[0]._replace(sample=0)
+        chunk = []
+        for job in islice(jobs, most):
+            if job._replace(sample=0) != head:
+                break
+            chunk.append(job)
+        return chunk
+
+    def _best_seat(self, job: Job) -> int:
+        """A worker that ran the same plan last, or any."""
+        for seat, last in self._idle.items():
+            if last is not None and (last.kept, last.way) == (job.kept, job.way):
+                return seat
+        return next(iter(self._idle))
+
+    def _patience(self, flight: _Flight) -> float:
+        expected = self._first + self._later * (len(flight.jobs) - 1)
+        return max(_PATIENCE, _STRAGGLER * expected)
+
+    def _next_look(self) -> float | None:
+        """When somebody may have to be tried again."""
+        if not self._flights:
+            return None
+        now = self._pool.now()
+        due = (f.start + self._patience(f) - now for f in self._flights.values())
+        return max(0.05, min((d for d in due if d > 0), default=_PATIENCE))
+
+    # --- telling -------------------------------------------------------------------------------
+
+    def _note_use(self, jobs: Sequence[Job]) -> None:
+        used = {job.kept for job in jobs} & self._ahead
+        self._ahead -= used
+        self.crew = replace(self.crew, used=self.crew.used + len(used))
+
+    def _tell(self) -> None:
+        there = len(self._idle) + len({f.seat for f in self._flights.values()})
+        crew = replace(self.crew, workers=there, ahead=len(self._ahead))
+        if crew != self.crew:
+            self.crew = crew
+            self._watch(crew)
+
+
+def _title(jobs: Sequence[Job]) -> str:
+    """What to call a task where workers are looked at."""
+    job = jobs[0]
+    which = f"sample {job.sample}" if len(jobs) == 1 else f"{len(jobs)} samples"
+    if job.what == OVERFLOW:
+        return f"trace ranges, {which}"
+    return f"{'judge' if job.what == VERDICT else 'run'} {len(job.kept)} kept ops, {which}"
