@@ -289,10 +289,11 @@ class AutoSearch:
         for step in range(len(doubted).bit_length()):
             items = doubted[(1 << step) - 1]
             if self.oracle.passes(items):
-                ranking = self._ranking
-                found = self._follow(lambda o, s=items: refined(o, self.must, ranking, s))
-                return self._by_objective(found)
+                return self._by_objective(self._refined(items, self._ranking))
         return self._answer()
+
+    def _refined(self, start: Items, ranking: list[int]) -> Items:
+        return self._follow(lambda o: refined(o, self.must, ranking, start))
 
     def _second_verdict(self, kept: Items) -> Verdict:
         executable = self.runs_on.compile(PrecisionPlan(kept))
@@ -393,6 +394,7 @@ class AutoSearch:
             holdout=self._held_out(final),
             refuted=self._refuted,
             confirmed=not stopped or self.judge.strict,
+            crew=self.dispatcher.crew if self.dispatcher is not None else None,
         )
 
     def _held_out(self, kept: Items) -> Verdict | None:

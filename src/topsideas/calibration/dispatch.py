@@ -1,22 +1,22 @@
 """Gives jobs to workers: what is needed first, then what may be asked for next.
 
 A job is a pure function of its plan and sample, so an answer is worth the same whoever gives it
-and whenever. What is done with answers, and in which order, is up to the search, which goes its way
-as it would alone; here it is only made sure that they are there when it asks.
+and whenever. What is done with answers, and in which order, is up to the search, which goes its
+way as it would alone; here it is only made sure that they are there when it asks.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any
 
 from topsideas.calibration.jobs import OVERFLOW, VERDICT, Answer, Job
 from topsideas.errors import EngineError
-from topsideas.executors.base import Done, Joined, Lost, Pool
+from topsideas.executors.base import Done, Event, Joined, Lost, Pool
 
 Sources = Callable[[int], tuple[Any, Any]]
 """The inputs and golden outputs of a sample."""
@@ -68,33 +68,69 @@ class _Flight:
     stopped: bool = False
 
 
-@dataclass(eq=False)
 class _Request:
-    """Jobs somebody waits for, in order; those behind ``cut`` are not needed any more."""
+    """Jobs somebody waits for, in order.
 
-    jobs: Sequence[Job]
-    ends: Callable[[Any], bool] | None
-    waiting: list[Job] = field(default_factory=list)
-    cut: float = math.inf
+    Args:
+        jobs: The jobs.
+        ends: Whether an answer is the last one needed; all are if None.
+        known: Answers that are there.
+
+    Attributes:
+        waiting: Jobs that no worker was given yet.
+        cut: The place of the last job that is needed, as far as is known.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        ends: Callable[[Any], bool] | None,
+        known: Mapping[Job, Any],
+    ) -> None:
+        self._ends = ends
+        self._place = {job: at for at, job in enumerate(jobs)}
+        self.every = ends is None
+        self.cut = len(jobs) - 1
+        self.waiting = [job for job in jobs if job not in known]
+        for job in jobs:
+            if job in known:
+                self.see(job, known[job])
+
+    def needs(self, job: Job) -> bool:
+        """Whether a job is one of these, and none before it ended them."""
+        return self._place.get(job, self.cut + 1) <= self.cut
+
+    def see(self, job: Job, answer: Any) -> None:
+        """Take an answer into account."""
+        if self._ends is not None and self.needs(job) and self._ends(answer):
+            self.cut = self._place[job]
+            self.waiting = [other for other in self.waiting if self.needs(other)]
 
 
 class Dispatcher:
     """See the module.
 
     Args:
-        pool: The workers.
+        opener: Starts the workers, when they are first needed.
         sources: Reads samples; each is shared with the workers once.
-        watch: Told of what workers did.
+        prepare: Called before the first verdict is asked for.
 
     Attributes:
+        watch: Told of what workers did.
         ahead: Gives the jobs that may be asked for next, likeliest first, while it is set.
         crew: What workers did so far.
     """
 
     def __init__(
-        self, pool: Pool, sources: Sources, watch: Callable[[Crew], None] = lambda _: None
+        self,
+        opener: Callable[[], Pool],
+        sources: Sources,
+        prepare: Callable[[Dispatcher], None] = lambda _: None,
     ) -> None:
-        self._pool, self._sources, self._watch = pool, sources, watch
+        self._opener, self._sources = opener, sources
+        self._prepare: Callable[[Dispatcher], None] | None = prepare
+        self._opened: Pool | None = None
+        self.watch: Callable[[Crew], None] = lambda _: None
         self.ahead: Callable[[], Iterator[Sequence[Job]]] | None = None
         self.crew = Crew()
         self._known: dict[Job, Any] = {}
@@ -105,6 +141,8 @@ class Dispatcher:
         self._shared: dict[tuple[int, bool], Any] = {}
         self._ahead: set[frozenset[int]] = set()
         self._deaths: Counter[Job] = Counter()
+        self._given: Counter[Job] = Counter()  # how many workers are at a job
+        self._inbox: list[Event] = []
         self._first = self._later = self._thinking = 0.0
         self._places: dict[int, str] = {}
         self._trial: tuple[Job, Callable[[Any, str], None]] | None = None
@@ -113,7 +151,14 @@ class Dispatcher:
 
     def close(self) -> None:
         """End the workers."""
-        self._pool.close()
+        if self._opened is not None:
+            self._opened.close()
+
+    @property
+    def _pool(self) -> Pool:
+        if self._opened is None:
+            self._opened = self._opener()
+        return self._opened
 
     def known(self, job: Job) -> Any | None:
         """An answer that is there already."""
@@ -131,16 +176,18 @@ class Dispatcher:
         Raises:
             EngineError: Workers cannot start, or die of a job again and again.
         """
+        if self._prepare is not None and any(job.what == VERDICT for job in jobs):
+            prepare, self._prepare = self._prepare, None
+            prepare(self)
         self._note_use(jobs)
-        request = _Request(jobs, ends, [j for j in jobs if j not in self._known])
+        request = _Request(jobs, ends, self._known)
         self._requests.append(request)
         try:
             for at, job in enumerate(jobs):
-                while job not in self._known:
-                    self._turn()
-                    self._shorten(request)
                 if at > request.cut:
                     return
+                while job not in self._known:
+                    self._turn()
                 yield self._known[job] if job.what == VERDICT else self._known.pop(job)
         finally:
             self._requests.remove(request)
@@ -189,7 +236,7 @@ class Dispatcher:
                 # Some may have been answered ahead meanwhile, or are being.
                 jobs = [j for j in jobs if j not in self._known and not self._in_flight(j)]
                 if jobs:
-                    self._start(self._best_seat(jobs[0]), jobs, every=request.ends is None)
+                    self._start(self._best_seat(jobs[0]), jobs, every=request.every)
 
     def _give_again(self) -> None:
         """Let idle workers try what others take too long for."""
@@ -199,7 +246,7 @@ class Dispatcher:
                 return
             if now - flight.start > self._patience(flight) and self._needed(flight):
                 jobs = [j for j in flight.jobs if j not in self._known]
-                if jobs and sum(jobs[0] in f.jobs for f in self._flights.values()) == 1:
+                if jobs and self._given[jobs[0]] == 1:
                     self.crew = replace(self.crew, again=self.crew.again + len(jobs))
                     self._start(self._best_seat(jobs[0]), jobs)
 
@@ -219,7 +266,9 @@ class Dispatcher:
 
     def _collect(self) -> None:
         """Wait until something happens."""
-        for event in self._pool.wait(self._next_look()):
+        self._inbox += self._pool.wait(self._next_look())
+        while self._inbox:  # one by one, so that Ctrl-C loses none
+            event = self._inbox.pop(0)
             if isinstance(event, Done):
                 self._take(event)
             elif isinstance(event, Lost):
@@ -232,7 +281,7 @@ class Dispatcher:
         self._tell()
 
     def _take(self, done: Done) -> None:
-        flight = self._flights.pop(done.ticket, None)
+        flight = self._land(done.ticket)
         if flight is None:
             return
         answers: Sequence[Answer] = done.result
@@ -243,6 +292,8 @@ class Dispatcher:
             return
         for job, answer in zip(flight.jobs, answers, strict=False):
             self._known[job] = answer.value
+            for request in self._requests:
+                request.see(job, answer.value)
             mean = self._first if answer.first else self._later
             mean += (_LATEST if mean else 1.0) * (answer.seconds - mean)
             if answer.first:
@@ -250,13 +301,14 @@ class Dispatcher:
             else:
                 self._later = mean
         self._want(flight.jobs[len(answers) :])
+        self._stop_needless()
         if len(self._known) > _REMEMBERED:
             for job in list(islice(self._known, _REMEMBERED // 2)):
                 del self._known[job]
 
     def _mourn(self, lost: Lost) -> None:
         for ticket in lost.tickets:
-            flight = self._flights.pop(ticket, None)
+            flight = self._land(ticket)
             self._tries.discard(ticket)
             if flight is None:
                 continue
@@ -276,37 +328,23 @@ class Dispatcher:
             self._untried.discard(lost.seat)
             self.crew = replace(self.crew, lost=self.crew.lost + 1)
 
+    def _land(self, ticket: int) -> _Flight | None:
+        flight = self._flights.pop(ticket, None)
+        if flight is not None:
+            self._given -= Counter(flight.jobs)
+        return flight
+
     # --- what is needed ------------------------------------------------------------------------
 
     def _want(self, jobs: Sequence[Job]) -> None:
         """Queue again what was not done, if somebody waits for it."""
         for request in self._requests:
-            mine = {j: at for at, j in enumerate(request.jobs) if at <= request.cut}
             request.waiting[:0] = [
-                j for j in jobs if j in mine and j not in self._known and j not in request.waiting
+                j for j in jobs if request.needs(j) and j not in self._known and not self._given[j]
             ]
 
-    def _shorten(self, request: _Request) -> None:
-        """Give up what lies behind an answer that ends a request."""
-        if request.ends is None:
-            return
-        until = min(request.cut, len(request.jobs) - 1)
-        for at in range(int(until) + 1):
-            job = request.jobs[at]
-            if job in self._known and request.ends(self._known[job]):
-                if at < request.cut:
-                    request.cut = at
-                    needed = set(request.jobs[: at + 1])
-                    request.waiting[:] = [j for j in request.waiting if j in needed]
-                    self._stop_needless()
-                return
-
     def _needed(self, flight: _Flight) -> bool:
-        return any(
-            job in request.jobs[: int(min(request.cut, len(request.jobs) - 1)) + 1]
-            for request in self._requests
-            for job in flight.jobs
-        )
+        return any(request.needs(job) for request in self._requests for job in flight.jobs)
 
     def _stop_needless(self) -> None:
         """Stop workers amid samples that nobody waits for; a single run is left alone."""
@@ -316,7 +354,7 @@ class Dispatcher:
                 self._pool.stop(ticket)
 
     def _in_flight(self, job: Job) -> bool:
-        return any(job in f.jobs and not f.stopped for f in self._flights.values())
+        return self._given[job] > 0
 
     # --- giving --------------------------------------------------------------------------------
 
@@ -324,6 +362,7 @@ class Dispatcher:
         del self._idle[seat]
         ticket = next(self._tickets)
         self._flights[ticket] = _Flight(seat, jobs, self._pool.now())
+        self._given.update(jobs)
         shared = [part for job in jobs for part in self._shares(job)]
         self._pool.submit(seat, ticket, (jobs, every), shared, _title(jobs))
         return ticket
@@ -385,7 +424,7 @@ class Dispatcher:
         crew = replace(self.crew, workers=there, ahead=len(self._ahead))
         if crew != self.crew:
             self.crew = crew
-            self._watch(crew)
+            self.watch(crew)
 
 
 def _title(jobs: Sequence[Job]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,26 +22,19 @@ from topsideas.samples.sample import Sample
 _OPEN = 3
 
 
-@dataclass(frozen=True)
-class Orders:
-    """What all workers of a search are told once.
+class Examiner:
+    """A worker. See :class:`topsideas.executors.base.Worker`.
 
-    Attributes:
-        opener: Opens the engine on a device.
-        settings: The rule, without what only the search needs.
+    Args:
+        engine: Runs plans.
+        settings: The rule.
         candidates: The ops that may run low.
     """
 
-    opener: Callable[[int | None], Engine]
-    settings: Settings
-    candidates: frozenset[int]
-
-
-class Examiner:
-    """A worker. See :class:`topsideas.executors.base.Worker`."""
-
-    def __init__(self, engine: Engine, orders: Orders) -> None:
-        self._engine, self._orders = engine, orders
+    def __init__(self, engine: Engine, settings: Settings, candidates: frozenset[int]) -> None:
+        self._engine, self._settings = engine, settings
+        # These plans are like no other of the search.
+        self._controls = candidates, settings.must_keep & candidates
         self._open: OrderedDict[tuple[frozenset[int], str], Runnable] = OrderedDict()
 
     def work(self, task: Task, shared: Sequence[Any], stopped: Callable[[], bool]) -> list[Answer]:
@@ -65,7 +57,7 @@ class Examiner:
         return answers
 
     def _answer(self, job: Job, sample: Sample) -> Any:
-        judge = Judge(self._engine, References([sample], _refuse), self._orders.settings)
+        judge = Judge(self._engine, References([sample], _refuse), self._settings)
         if job.what == OVERFLOW:
             found = overflowing(self._engine, job.kept, [sample.inputs], job.bound)
             return sorted(found)
@@ -90,8 +82,7 @@ class Examiner:
         if job.way != OWN:
             runner: Runnable = getattr(executable, job.way)()
             return runner
-        controls = (self._orders.candidates, self._orders.settings.must_keep)
-        if job.kept in controls and isinstance(executable, Once):
+        if job.kept in self._controls and isinstance(executable, Once):
             return executable.once()
         return executable  # type: ignore[no-any-return]
 

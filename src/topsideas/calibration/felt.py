@@ -94,11 +94,14 @@ class Felt:
                 yield self._measured(question, outputs)
             return
         with ThreadPoolExecutor(self.threads) as pool:
-            runs = [pool.submit(lambda q=q: self._measured(q, self._run(*q))) for q in questions]
+            runs = [pool.submit(self._measure, question) for question in questions]
             try:
                 yield from (run.result() for run in runs)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    def _measure(self, question: tuple[int, Items]) -> tuple[np.ndarray, float]:
+        return self._measured(question, self._run(*question))
 
     def _outputs(self, questions: Sequence[tuple[int, Items]]) -> Iterator[Arrays | EngineError]:
         if isinstance(self.engine, PooledEngine):

@@ -193,10 +193,14 @@ class Foresight:
 
     def _jobs(self, lookahead: Lookahead) -> Iterator[Sequence[Job]]:
         for _, kept in lookahead.questions():
-            try:
-                self._judge.like(self._engine).judge(kept)
-            except _Missing as missing:
-                yield missing.jobs
+            yield self._missing(kept)
+
+    def _missing(self, kept: Items) -> Sequence[Job]:
+        try:
+            self._judge.like(self._engine).judge(kept)
+        except _Missing as missing:
+            return missing.jobs
+        return ()
 
 
 class _Missing(Exception):  # noqa: N818 - it says what to do

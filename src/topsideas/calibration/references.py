@@ -46,6 +46,9 @@ class References:
         sources: The samples.
         fp32: Opens what runs the model in fp32.
         own: Whether the engine's own fp32 runs are as good.
+
+    Attributes:
+        own: The same.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class References:
     ) -> None:
         self._sources = {source.id: source for source in sources}
         self._fp32 = fp32
-        self._own = own
+        self.own = own
         self._cache: OrderedDict[int, Sample] = OrderedDict()
         self._computed: dict[int, Arrays] = {}
         self._bytes = 0
@@ -98,7 +101,7 @@ class References:
         given = self.sample(sample).golden
         if given is not None:
             return given
-        if fp32 is not None and self._own:
+        if fp32 is not None and self.own:
             self._keep(sample, fp32)
         with self._computing:
             if sample not in self._computed:

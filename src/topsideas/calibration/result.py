@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from topsideas.calibration.curve import Curve
+from topsideas.calibration.dispatch import Crew
 from topsideas.calibration.pricing import PlanCost
 from topsideas.calibration.proposal import Proposal
 from topsideas.plan import PrecisionPlan
@@ -38,6 +39,7 @@ class SearchResult:
         curve: Plans around the answer with their margins; None if they were not asked for.
         proposal: How the plans that were judged had been found on another engine; None if the
             engine itself was searched.
+        crew: What workers did; None if there were none.
     """
 
     plan: PrecisionPlan
@@ -57,6 +59,7 @@ class SearchResult:
     confirmed: bool = False
     curve: Curve | None = None
     proposal: Proposal | None = None
+    crew: Crew | None = None
 
     @cached_property
     def cost(self) -> PlanCost:

@@ -104,7 +104,7 @@ class Pool(Protocol):
         ...
 
     def wait(self, seconds: float | None) -> list[Event]:
-        """What happened, waiting for the first event at most so long; None for as long as it takes.
+        """What happened, once something did or so many seconds passed; None for no limit.
 
         Raises:
             EngineError: No worker can start.
@@ -122,6 +122,11 @@ class Pool(Protocol):
 
 class Executor(Protocol):
     """Opens workers."""
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether workers surely see this machine's files."""
+        ...
 
     def open(self, make: Callable[[Seat], Worker]) -> Pool:
         """Start workers that ``make`` makes; it is called where they run.

@@ -7,8 +7,8 @@ questions are found best first. That works for every strategy, and none of them 
 
 What that is worth with w workers, where each question takes the same time: of a bisection whose
 answers nobody can guess, log2(w + 1) levels at once. Of a sweep in which each answer is guessed
-right with probability q, (1 - q^w) / (1 - q) questions. Assumed margins are guesses: where the next
-question depends on them, not only on who passed, it may be guessed wrong.
+right with probability q, (1 - q^w) / (1 - q) questions. Assumed margins are guesses: where the
+next question depends on them, not only on who passed, it may be guessed wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from topsideas.verdict import Verdict
 
 Strategy = Callable[[Oracle], object]
 
-# How often questions of a phase pass, before any was asked: (passed, failed) weigh as observations.
+# How often questions of a phase pass before any was asked: so many passed, so many failed.
 _PRIORS = {"certify": (0.3, 6.0), "swap": (0.3, 6.0), "draw": (1.0, 4.0)}
 _EVEN = (1.0, 1.0)
 # A set is taken to pass if a part of it does, and to fail if it is part of one that fails.

@@ -1,4 +1,4 @@
-"""An engine that computes nothing: a planted answer, and builds that take as long as they are told.
+"""An engine that computes nothing: a planted answer, and builds that take as long as wanted.
 
 What is measured on it is the search and whatever runs it, not a model.
 """
