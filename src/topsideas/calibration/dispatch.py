@@ -26,8 +26,8 @@ _CHUNK = 0.25
 # A task is given to another worker too if it takes so many times what is expected, and more than
 # a second.
 _STRAGGLER, _PATIENCE = 4.0, 1.0
-# A job that so many workers died of is given up.
-_DEATHS = 5
+# A job that so many workers in a row died of is given up.
+_DEATHS = 8
 # Answers that are remembered, and guesses that are looked at, per worker.
 _REMEMBERED, _GUESSES = 200_000, 4
 # The weight of the latest observation in the mean of durations.
@@ -285,6 +285,7 @@ class Dispatcher:
         if flight is None:
             return
         answers: Sequence[Answer] = done.result
+        self._deaths.pop(flight.jobs[0], None)
         self._idle[done.seat] = flight.jobs[-1]
         if done.ticket in self._tries and self._trial is not None:
             self._tries.discard(done.ticket)

@@ -13,9 +13,18 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from topsideas.calibration.auto import AutoSearch
+from topsideas.calibration.journal import Journal, MemoryStore, Store
+from topsideas.calibration.progress import Progress, Silent
+from topsideas.calibration.references import References
+from topsideas.calibration.result import SearchResult
+from topsideas.calibration.settings import Settings
+from topsideas.calibration.team import Team
 from topsideas.engines.base import Arrays, Capabilities, Identity, Trace
 from topsideas.errors import EngineError
+from topsideas.executors.base import Executor, Seat
 from topsideas.plan import PrecisionPlan
+from topsideas.precision import FP16
 from topsideas.samples.sample import Sample
 
 Sleep = Callable[[float], None]
@@ -57,6 +66,10 @@ class NullEngine:
     build: float = 0.0
     run: float = 0.0
     sleep: Sleep = time.sleep
+
+    def __call__(self, seat: Seat) -> NullEngine:
+        """Itself: what opens an engine for a worker."""
+        return self
 
     def identity(self) -> Identity:
         """What everybody sees that this is not."""
@@ -109,3 +122,36 @@ def null_samples(weights: Sequence[float] = (1.0,)) -> list[Sample]:
     """Samples that scale a plan's margin by ``weights``; the golden outputs are zeros."""
     golden = {"y": np.zeros(_SIZE)}
     return [Sample(at, {"x": np.array([w])}, golden) for at, w in enumerate(weights)]
+
+
+def null_search(
+    engine: NullEngine,
+    executor: Executor | None = None,
+    *,
+    weights: Sequence[float] = (1.0,),
+    store: Store | None = None,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+) -> SearchResult:
+    """Search for a planted answer.
+
+    Args:
+        engine: Whose answer.
+        executor: Starts the workers; this process searches alone if None.
+        weights: Of the samples; one of them should be 1.
+        store: Remembers verdicts between runs.
+        progress: Is told what is being done.
+        settings: The rule and the budget.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    candidates = frozenset(range(engine.count))
+    references = References(
+        null_samples(weights), lambda: engine.compile(PrecisionPlan(candidates))
+    )
+    journal = Journal(store or MemoryStore(), {}, settings.judging())
+    asked = (engine, candidates, FP16, references, None, settings, journal, progress, None)
+    if executor is None:
+        return AutoSearch(*asked).run()
+    team = Team(executor, engine)
+    with team.dispatcher(candidates, settings, references, None, progress) as dispatcher:
+        return AutoSearch(*asked, dispatcher).run()

@@ -62,6 +62,11 @@ class VirtualExecutor:
     clock: Clock
     mishaps: Mishaps = Mishaps()
 
+    @property
+    def shares_files(self) -> bool:
+        """Everybody is here."""
+        return True
+
     def open(self, make: Callable[[Seat], Worker]) -> VirtualPool:
         """Start the workers."""
         return VirtualPool(self, make)
