@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ _OBJECT_STORE = 256 << 20
 # A worker that cannot start so many times in a row is given up.
 _STARTS = 3
 _NAMESPACE = "topsideas"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -269,6 +271,7 @@ def _connect(ray: Any, executor: RayExecutor) -> None:
             return
         with _loopback(ray):
             ray.init(
+                LOCAL,
                 num_cpus=executor.workers or len(executor.devices) or os.cpu_count() or 1,
                 object_store_memory=_OBJECT_STORE,
                 include_dashboard=False,
@@ -349,5 +352,7 @@ def _device_text(seat: Seat) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
+    """What an error says, in short. Ray puts a worker's own error last, with colours."""
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
+    telling = lines[-1:] if lines and "Error" in lines[-1] else lines[:1]
+    return f"{type(error).__name__}: {''.join(telling)}"[:300]
