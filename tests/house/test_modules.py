@@ -23,6 +23,7 @@ CHANGING = {
     "Felt": "remembers what it measured",
     "Ranking": "one ranking, from start to end",
     "PairTally": "grows block by block",
+    "Flight": "may be stopped",
 }
 
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property, partial
 
-from topsideas.calibration.controls import check_deterministic, refuse_baseline
+from topsideas.calibration.controls import refuse_baseline
 from topsideas.calibration.curve import Curve, margin_curve
 from topsideas.calibration.dispatch import Dispatcher
 from topsideas.calibration.felt import Felt
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
-from topsideas.calibration.pooled import Foresight, PooledEngine, check_alike
 from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
-from topsideas.calibration.ranking import Ranking, overflowing, telling
+from topsideas.calibration.ranking import Ranking, telling
 from topsideas.calibration.references import References
 from topsideas.calibration.result import SearchResult
+from topsideas.calibration.runs import Runs
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, SecondOpinion
 from topsideas.plan import PrecisionPlan
@@ -55,7 +55,7 @@ class AutoSearch:
 
     Attributes:
         must: What is in every plan.
-        runs_on: The engine, or what looks like it and has workers run its plans.
+        runs: Where plans run.
     """
 
     engine: Engine
@@ -70,16 +70,14 @@ class AutoSearch:
     dispatcher: Dispatcher | None = None
 
     def __post_init__(self) -> None:
-        self.runs_on: Engine = self.engine
-        if self.dispatcher is not None:
-            self.runs_on = PooledEngine(self.engine, self.dispatcher)
-        self.judge = Judge(self.runs_on, self.references, self.settings)
+        self.runs = Runs(self.engine, self.references, self.dispatcher)
+        self.judge = Judge(self.runs.engine, self.references, self.settings)
         self.oracle = Oracle(
             judge=self._judge_and_record,
             recall=self._recall,
             budget=self.settings.budget,
             watch=self.progress.asked,
-            hint=self.judge.expect if self.dispatcher is None else _ignore,
+            hint=self.runs.hint(self.judge),
             objective=self.settings.objective,
             cost=lambda items: self._prices.cost(items),
             bound=self.settings.bound,
@@ -87,7 +85,7 @@ class AutoSearch:
         self.must = self.settings.must_keep & self.candidates
         self._over: frozenset[int] = frozenset()
         self._felt = Felt(
-            self.runs_on,
+            self.runs.engine,
             self.candidates,
             self.references,
             self.judge,
@@ -136,10 +134,7 @@ class AutoSearch:
 
     def foreseeing(self, strategy: Strategy) -> AbstractContextManager[None]:
         """While inside, workers run ahead what the strategy may ask about from now on."""
-        if self.dispatcher is None or not isinstance(self.runs_on, PooledEngine):
-            return nullcontext()
-        foresight = Foresight(self.runs_on, self.dispatcher, self.judge, self._peek)
-        return foresight.foreseeing(self.oracle, strategy)
+        return self.runs.foreseeing(self.oracle, strategy, self.judge, self._peek)
 
     def _peek(self, kept: Items) -> Verdict | None:
         return self.journal.verdict(kept, strict=self.judge.strict)
@@ -198,15 +193,8 @@ class AutoSearch:
 
     def _check_deterministic(self) -> None:
         if not self.journal.recall("control", "same"):
-            self._check_twice(self.judge.hardest)
+            self.runs.check_deterministic(self.judge, self.must)
             self.journal.record("control", "same", value=True)
-
-    def _check_twice(self, sample: int) -> None:
-        if isinstance(self.runs_on, PooledEngine) and self.dispatcher is not None:
-            check_alike(self.dispatcher, self.must, sample)
-        else:
-            inputs = self.references.inputs(sample)
-            check_deterministic(self.judge.once(self.must), inputs)
 
     def _rank(self) -> list[int]:
         """The order in which to keep ops. Those that overflow come first, if that is enough."""
@@ -228,15 +216,9 @@ class AutoSearch:
         key = self.references.ids
         known = self.journal.recall("overflow", key)
         if known is None:
-            known = sorted(self._traced(self.precision.max))
+            known = sorted(self.runs.overflowing(self.candidates, self.precision.max))
             self.journal.record("overflow", key, known)
         return frozenset(known)
-
-    def _traced(self, limit: float) -> frozenset[int]:
-        if isinstance(self.runs_on, PooledEngine):
-            return self.runs_on.overflowing(self.candidates, self.references.ids, limit)
-        feeds = (self.references.inputs(i) for i in self.references.ids)
-        return overflowing(self.engine, self.candidates, feeds, limit)
 
     def _order(self, items: Sequence[int], kept: Items) -> list[int]:
         """``items`` by felt error, when ``kept`` and what must be is kept anyway."""
@@ -296,7 +278,7 @@ class AutoSearch:
         return self._follow(lambda o: refined(o, self.must, ranking, start))
 
     def _second_verdict(self, kept: Items) -> Verdict:
-        executable = self.runs_on.compile(PrecisionPlan(kept))
+        executable = self.runs.engine.compile(PrecisionPlan(kept))
         if not isinstance(executable, SecondOpinion):
             return self.judge.judge(kept)
         known = self.journal.recall("confirm", sorted(kept))
@@ -329,7 +311,7 @@ class AutoSearch:
         if self._are_compared or verdict.margin is None or verdict.sample is None:
             return verdict
         self._are_compared = True
-        executable = self.runs_on.compile(PrecisionPlan(kept))
+        executable = self.runs.engine.compile(PrecisionPlan(kept))
         if not isinstance(executable, SecondOpinion):
             return verdict
         second = self.judge.margin_in(executable.second_opinion(), verdict.sample)
@@ -394,17 +376,13 @@ class AutoSearch:
             holdout=self._held_out(final),
             refuted=self._refuted,
             confirmed=not stopped or self.judge.strict,
-            crew=self.dispatcher.crew if self.dispatcher is not None else None,
+            crew=self.runs.crew,
         )
 
     def _held_out(self, kept: Items) -> Verdict | None:
         if self.held is None:
             return None
-        return Judge(self.runs_on, self.held, self.settings).full_margin(kept)
-
-
-def _ignore(kept: Items) -> None:
-    """What may be asked about next is run ahead by other means."""
+        return Judge(self.runs.engine, self.held, self.settings).full_margin(kept)
 
 
 def _ask_all(plans: Sequence[Items], oracle: Oracle) -> None:

@@ -7,104 +7,29 @@ way as it would alone; here it is only made sure that they are there when it ask
 
 from __future__ import annotations
 
-import math
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count, islice
 from typing import Any
 
+from topsideas.calibration.crew import Crew
 from topsideas.calibration.jobs import OVERFLOW, VERDICT, Answer, Job
+from topsideas.calibration.pace import Pace
+from topsideas.calibration.requests import Flight, Request
 from topsideas.errors import EngineError
 from topsideas.executors.base import Done, Event, Joined, Lost, Pool
 
 Sources = Callable[[int], tuple[Any, Any]]
 """The inputs and golden outputs of a sample."""
 
-# A worker is given samples for so many seconds at once, or for as long as a build takes.
-_CHUNK = 0.25
-# A task is given to another worker too if it takes so many times what is expected, and more than
-# a second.
-_STRAGGLER, _PATIENCE = 4.0, 1.0
 # A job that so many workers in a row died of is given up.
 _DEATHS = 8
+# Seconds until workers that are late are looked at again, at least and at most.
+_SOON, _LATER = 0.05, 1.0
 # Answers that are remembered, and guesses that are looked at, per worker.
 _REMEMBERED, _GUESSES = 200_000, 4
-# The weight of the latest observation in the mean of durations.
-_LATEST = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Crew:
-    """What workers did so far, for the user.
-
-    Attributes:
-        workers: How many there are now.
-        used: Plans that were run ahead and were asked for later.
-        ahead: Those that were run ahead and were not asked for, or not yet.
-        lost: Workers that died.
-        again: Jobs that had to be done again.
-    """
-
-    workers: int = 0
-    used: int = 0
-    ahead: int = 0
-    lost: int = 0
-    again: int = 0
-
-    def __str__(self) -> str:
-        """In words."""
-        text = f"{self.workers} workers, {self.used} of {self.used + self.ahead} runs ahead used"
-        return text + (f", {self.lost} workers lost" if self.lost else "")
-
-
-@dataclass(eq=False)
-class _Flight:
-    """Jobs that a worker is at."""
-
-    seat: int
-    jobs: Sequence[Job]
-    start: float
-    stopped: bool = False
-
-
-class _Request:
-    """Jobs somebody waits for, in order.
-
-    Args:
-        jobs: The jobs.
-        ends: Whether an answer is the last one needed; all are if None.
-        known: Answers that are there.
-
-    Attributes:
-        waiting: Jobs that no worker was given yet.
-        cut: The place of the last job that is needed, as far as is known.
-    """
-
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        ends: Callable[[Any], bool] | None,
-        known: Mapping[Job, Any],
-    ) -> None:
-        self._ends = ends
-        self._place = {job: at for at, job in enumerate(jobs)}
-        self.every = ends is None
-        self.cut = len(jobs) - 1
-        self.waiting = [job for job in jobs if job not in known]
-        for job in jobs:
-            if job in known:
-                self.see(job, known[job])
-
-    def needs(self, job: Job) -> bool:
-        """Whether a job is one of these, and none before it ended them."""
-        return self._place.get(job, self.cut + 1) <= self.cut
-
-    def see(self, job: Job, answer: Any) -> None:
-        """Take an answer into account."""
-        if self._ends is not None and self.needs(job) and self._ends(answer):
-            self.cut = self._place[job]
-            self.waiting = [other for other in self.waiting if self.needs(other)]
 
 
 class Dispatcher:
@@ -134,16 +59,16 @@ class Dispatcher:
         self.ahead: Callable[[], Iterator[Sequence[Job]]] | None = None
         self.crew = Crew()
         self._known: dict[Job, Any] = {}
-        self._flights: dict[int, _Flight] = {}
+        self._flights: dict[int, Flight] = {}
         self._tickets = count()
         self._idle: dict[int, Job | None] = {}  # seats without a task, and what they did last
-        self._requests: list[_Request] = []
+        self._requests: list[Request] = []
         self._shared: dict[tuple[int, bool], Any] = {}
         self._ahead: set[frozenset[int]] = set()
         self._deaths: Counter[Job] = Counter()
         self._given: Counter[Job] = Counter()  # how many workers are at a job
         self._inbox: list[Event] = []
-        self._first = self._later = self._thinking = 0.0
+        self._pace = Pace()
         self._places: dict[int, str] = {}
         self._trial: tuple[Job, Callable[[Any, str], None]] | None = None
         self._untried: set[int] = set()
@@ -180,7 +105,7 @@ class Dispatcher:
             prepare, self._prepare = self._prepare, None
             prepare(self)
         self._note_use(jobs)
-        request = _Request(jobs, ends, self._known)
+        request = Request(jobs, ends, self._known)
         self._requests.append(request)
         try:
             for at, job in enumerate(jobs):
@@ -231,7 +156,7 @@ class Dispatcher:
     def _give_needed(self) -> None:
         for request in self._requests:
             while self._idle and request.waiting:
-                jobs = self._chunk(request.waiting)
+                jobs = self._pace.chunk(request.waiting, len(self._idle))
                 del request.waiting[: len(jobs)]
                 # Some may have been answered ahead meanwhile, or are being.
                 jobs = [j for j in jobs if j not in self._known and not self._in_flight(j)]
@@ -244,25 +169,27 @@ class Dispatcher:
         for flight in list(self._flights.values()):
             if not self._idle:
                 return
-            if now - flight.start > self._patience(flight) and self._needed(flight):
+            late = now - flight.start > self._pace.patience(len(flight.jobs))
+            if late and self._needed(flight):
                 jobs = [j for j in flight.jobs if j not in self._known]
                 if jobs and self._given[jobs[0]] == 1:
                     self.crew = replace(self.crew, again=self.crew.again + len(jobs))
                     self._start(self._best_seat(jobs[0]), jobs)
 
     def _give_ahead(self, guesses: Iterator[Sequence[Job]]) -> None:
-        if self._thinking > self._first:  # to guess takes longer than to wait
+        if not self._pace.guessing_pays:
             return
-        start = self._pool.now()
-        for looked, jobs in enumerate(islice(guesses, _GUESSES * len(self._pool.seats)), 1):
+        start = time.perf_counter()
+        for jobs in islice(guesses, _GUESSES * len(self._pool.seats)):
+            self._pace.guessed(time.perf_counter() - start)
             jobs = [j for j in jobs if j not in self._known and not self._in_flight(j)]
             if jobs:
-                jobs = self._chunk(jobs)
+                jobs = self._pace.chunk(jobs, len(self._idle))
                 self._ahead.add(jobs[0].kept)
                 self._start(self._best_seat(jobs[0]), jobs)
             if not self._idle:
                 break
-            self._thinking += _LATEST * ((self._pool.now() - start) / looked - self._thinking)
+            start = time.perf_counter()
 
     def _collect(self) -> None:
         """Wait until something happens."""
@@ -295,12 +222,7 @@ class Dispatcher:
             self._known[job] = answer.value
             for request in self._requests:
                 request.see(job, answer.value)
-            mean = self._first if answer.first else self._later
-            mean += (_LATEST if mean else 1.0) * (answer.seconds - mean)
-            if answer.first:
-                self._first = mean
-            else:
-                self._later = mean
+            self._pace.see(answer)
         self._want(flight.jobs[len(answers) :])
         self._stop_needless()
         if len(self._known) > _REMEMBERED:
@@ -329,7 +251,7 @@ class Dispatcher:
             self._untried.discard(lost.seat)
             self.crew = replace(self.crew, lost=self.crew.lost + 1)
 
-    def _land(self, ticket: int) -> _Flight | None:
+    def _land(self, ticket: int) -> Flight | None:
         flight = self._flights.pop(ticket, None)
         if flight is not None:
             self._given -= Counter(flight.jobs)
@@ -344,7 +266,7 @@ class Dispatcher:
                 j for j in jobs if request.needs(j) and j not in self._known and not self._given[j]
             ]
 
-    def _needed(self, flight: _Flight) -> bool:
+    def _needed(self, flight: Flight) -> bool:
         return any(request.needs(job) for request in self._requests for job in flight.jobs)
 
     def _stop_needless(self) -> None:
@@ -362,7 +284,7 @@ class Dispatcher:
     def _start(self, seat: int, jobs: Sequence[Job], *, every: bool = False) -> int:
         del self._idle[seat]
         ticket = next(self._tickets)
-        self._flights[ticket] = _Flight(seat, jobs, self._pool.now())
+        self._flights[ticket] = Flight(seat, jobs, self._pool.now())
         self._given.update(jobs)
         shared = [part for job in jobs for part in self._shares(job)]
         self._pool.submit(seat, ticket, (jobs, every), shared, _title(jobs))
@@ -380,20 +302,6 @@ class Dispatcher:
             self._shared[key] = self._pool.share(self._sources(sample)[golden])
         return self._shared[key]
 
-    def _chunk(self, jobs: Sequence[Job]) -> list[Job]:
-        """As many of the first jobs, all of one plan, as one worker should be given."""
-        build = max(0.0, self._first - self._later)
-        enough = max(_CHUNK, build) / self._later if self._later > 0 else 1.0
-        fair = math.ceil(len(jobs) / max(1, len(self._idle)))
-        most = max(1, min(math.ceil(enough), fair))
-        head = jobs[0]._replace(sample=0)
-        chunk = []
-        for job in islice(jobs, most):
-            if job._replace(sample=0) != head:
-                break
-            chunk.append(job)
-        return chunk
-
     def _best_seat(self, job: Job) -> int:
         """A worker that ran the same plan last, or any."""
         for seat, last in self._idle.items():
@@ -401,17 +309,14 @@ class Dispatcher:
                 return seat
         return next(iter(self._idle))
 
-    def _patience(self, flight: _Flight) -> float:
-        expected = self._first + self._later * (len(flight.jobs) - 1)
-        return max(_PATIENCE, _STRAGGLER * expected)
-
     def _next_look(self) -> float | None:
         """When somebody may have to be tried again."""
         if not self._flights:
             return None
         now = self._pool.now()
-        due = (f.start + self._patience(f) - now for f in self._flights.values())
-        return max(0.05, min((d for d in due if d > 0), default=_PATIENCE))
+        waits = ((f.start, self._pace.patience(len(f.jobs))) for f in self._flights.values())
+        due = (start + patience - now for start, patience in waits)
+        return max(_SOON, min((d for d in due if d > 0), default=_LATER))
 
     # --- telling -------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from topsideas.calibration.dispatch import Crew
+from topsideas.calibration.crew import Crew
 from topsideas.search.oracle import Oracle
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from topsideas.calibration.crew import Crew
 from topsideas.calibration.curve import Curve
-from topsideas.calibration.dispatch import Crew
 from topsideas.calibration.pricing import PlanCost
 from topsideas.calibration.proposal import Proposal
 from topsideas.plan import PrecisionPlan

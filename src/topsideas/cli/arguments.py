@@ -10,7 +10,7 @@ from typing import NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from topsideas import __version__
-from topsideas.cli import convert, doctor, export, probe, verify
+from topsideas.cli import convert, doctor, export, probe, verify, workers
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
 
@@ -91,7 +91,7 @@ def _add_mix_precision(
     _add_general(parser.add_argument_group("General Arguments"), listing=listing)
     _add_compile(parser.add_argument_group("Compile Arguments"), overflow)
     _add_run(parser.add_argument_group("Run Arguments"))
-    _add_workers(parser.add_argument_group("Worker Arguments"))
+    workers.add_workers(parser.add_argument_group("Worker Arguments"), _positive)
     _add_search(parser.add_argument_group("Search Arguments"))
     _add_statistic(parser.add_argument_group("Statistic Arguments"))
 
@@ -195,13 +195,7 @@ def _add_compile(group: argparse._ArgumentGroup, overflow: str) -> None:
 
 def _add_run(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add(
-        "--device",
-        type=_devices,
-        default=0,
-        metavar="ID[,ID...]",
-        help="device (card) id; of several, each worker owns one (default: 0)",
-    )
+    workers.add_device(group)
     add(
         "--cluster",
         type=int,
@@ -245,29 +239,6 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         metavar="SIZE",
         help="hold at most so much of weights and intermediate tensors, like 8G or 512M; what "
         "does not fit is read or computed again, results stay (default: a third of the memory)",
-    )
-
-
-def _add_workers(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add(
-        "--ray_address",
-        metavar="ADDRESS",
-        help="search on Ray: local starts it on this machine, auto joins the cluster that this "
-        "machine belongs to, ray://HOST:PORT one elsewhere; needs topsideas[ray]",
-    )
-    add(
-        "--workers",
-        type=_positive,
-        metavar="N",
-        help="how many workers judge plans (default: one per --device, else one per processor; "
-        "implies --ray_address local)",
-    )
-    add(
-        "--worker_resources",
-        default="{}",
-        metavar="JSON",
-        help='what Ray must set aside for a worker, like {"GPU": 1} (default: {})',
     )
 
 
@@ -386,14 +357,6 @@ def _memory(text: str) -> int:
         return memory_size(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _devices(text: str) -> int | list[int]:
-    """One id, or several that differ."""
-    ids = [_count(part) for part in text.split(",")]
-    if len(set(ids)) < len(ids):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected each device once")
-    return ids if len(ids) > 1 else ids[0]
 
 
 def _positive(text: str) -> int:

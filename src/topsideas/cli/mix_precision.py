@@ -28,15 +28,14 @@ from topsideas.calibration.selection import foreign_plans, select_ops, select_sh
 from topsideas.calibration.team import Team, team_of
 from topsideas.cli.listing import list_ops
 from topsideas.cli.options import (
-    devices,
     engine_options,
-    executor,
     settings,
     shape_bounds_of,
     thresholds,
 )
 from topsideas.cli.progress import progress_for
 from topsideas.cli.words import next_step
+from topsideas.cli.workers import devices, executor
 from topsideas.engines.registry import ENGINES, choose
 from topsideas.errors import EXIT_INTERRUPTED, BaselineError
 from topsideas.graph.loading import Model, load_model

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from topsideas.calibration.settings import Settings, Validator
+from topsideas.cli.workers import devices
 from topsideas.engines.emulator.runtime import default_threads
 from topsideas.engines.options import PATIENT, EngineOptions, Isolation
 from topsideas.engines.registry import ENGINES
 from topsideas.errors import UsageError
-from topsideas.executors.base import Executor
 from topsideas.graph.loading import Model
 from topsideas.precision import PRECISIONS, Numerics, Overflow
 from topsideas.samples.shapes import ShapeBounds, parse_shapes, shape_bounds
@@ -82,29 +82,6 @@ def engine_options(args: Namespace, engine: str, bounds: ShapeBounds | None) -> 
     )
 
 
-def devices(args: Namespace) -> list[int]:
-    """The cards that were named."""
-    return list(args.device) if isinstance(args.device, list) else [args.device]
-
-
-def executor(args: Namespace) -> Executor | None:
-    """Who runs plans: Ray's workers where they are asked for, else this process.
-
-    Raises UsageError.
-    """
-    cards = devices(args)
-    resources = compile_options(args.worker_resources, "--worker_resources")
-    if args.ray_address is None and args.workers is None:
-        if len(cards) > 1 or resources:
-            flag = "--worker_resources" if resources else f"--device {','.join(map(str, cards))}"
-            raise UsageError(f"{flag} is for several workers; expected --ray_address too")
-        return None
-    from topsideas.executors.ray_pool import LOCAL, RayExecutor
-
-    several = cards if len(cards) > 1 else ()
-    return RayExecutor(args.ray_address or LOCAL, args.workers, several, resources)
-
-
 def overflow_of(args: Namespace, engine: str, found: Mapping[str, Any] | None = None) -> str:
     """What was asked for, else what the engine does, else what a report or the target says."""
     if args.overflow is not None:
@@ -135,15 +112,15 @@ def shape_bounds_of(args: Namespace, model: Model) -> ShapeBounds | None:
     return shape_bounds(low, high, signature_of(model))
 
 
-def compile_options(text: str, flag: str = "--compile_options") -> dict[str, Any]:
+def compile_options(text: str) -> dict[str, Any]:
     """The engine's options from JSON text or ``@file``. Raises UsageError."""
-    source = flag
+    source = "--compile_options"
     if text.startswith("@"):
         source = text[1:]
         try:
             text = Path(source).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{flag}: cannot read {source}: {error}") from error
+            raise UsageError(f"--compile_options: cannot read {source}: {error}") from error
     try:
         options = json.loads(text)
         json.dumps(options, allow_nan=False)  # the reader lets NaN and Infinity through

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from topsideas.calibration.dispatch import Crew
+from topsideas.calibration.crew import Crew
 from topsideas.calibration.progress import Progress as Receiver
 from topsideas.calibration.progress import Silent
 from topsideas.search.oracle import Oracle

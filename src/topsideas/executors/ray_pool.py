@@ -280,8 +280,8 @@ def _connect(ray: Any, executor: RayExecutor) -> None:
     except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and its own
         raise EngineError(
             f"Ray at {executor.address!r} cannot be reached: {_first_line(error)}; expected a "
-            "cluster that runs (ray start --head), with RAY_AUTH_MODE=token if it asks for one, or "
-            "--ray_address local"
+            "cluster that runs (ray start --head), with RAY_AUTH_MODE=token if it asks for one, "
+            "or --ray_address local"
         ) from error
 
 
