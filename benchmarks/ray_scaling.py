@@ -199,26 +199,27 @@ def killing(ready: Ready, every: float) -> Iterator[list[int]]:
 
 
 def soak(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Searches until so many plans were judged, while workers are killed."""
+    """Searches until so many plans were judged or measured, while workers are killed."""
     judged = wrong = lost = deaths = again = 0
     start, seed = time.monotonic(), 0
     while judged < args.evaluations:
-        rule = NoisyAdditive.planted(400, 60, seed=seed)
-        alone, store, reference = NullEngine(400, rule.margin), MemoryStore(), MemoryStore()
+        rule = NoisyAdditive.planted(1000, 200, seed=seed)
+        alone, store, reference = NullEngine(1000, rule.margin), MemoryStore(), MemoryStore()
         expected = null_search(alone, store=reference)
         ready = Ready(args.workers[-1])
         with killing(ready, args.kill_every) as killed:
-            found = null_search(NullEngine(400, rule.margin, args.build), ready, store=store)
-        verdicts = {q.items: q.verdict for q in expected.ledger}
-        wrong += sum(verdicts.get(q.items) != q.verdict for q in found.ledger)
-        lost += len(verdicts) - len(found.ledger)
-        wrong += way(found) != way(expected) or vars(store) != vars(reference)
-        judged, seed = judged + found.evaluations, seed + 1
+            found = null_search(NullEngine(1000, rule.margin, args.build), ready, store=store)
+        right, there = vars(reference)["_values"], vars(store)["_values"]
+        lost += len(right.keys() - there.keys())
+        wrong += sum(right.get(key) != value for key, value in there.items())
+        wrong += way(found) != way(expected)
+        judged += sum(kind in ("verdict", "strict", "felt") for kind, _ in there)
+        seed += 1
         deaths += len(killed)
         again += found.crew.again if found.crew else 0
-        print(f"{judged} plans judged, {deaths} workers killed", flush=True)
+        print(f"{judged} plans evaluated, {deaths} workers killed", flush=True)
     row = {
-        "judged": judged,
+        "evaluated": judged,
         "killed": deaths,
         "again": again,
         "lost": lost,
