@@ -7,7 +7,6 @@ way as it would alone; here it is only made sure that they are there when it ask
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -42,7 +41,7 @@ class Dispatcher:
 
     Attributes:
         watch: Told of what workers did.
-        ahead: Gives the jobs that may be asked for next, likeliest first, while it is set.
+        ahead: Gives the jobs that may be asked for after a plan, likeliest first, while it is set.
         crew: What workers did so far.
     """
 
@@ -56,7 +55,7 @@ class Dispatcher:
         self._prepare: Callable[[Dispatcher], None] | None = prepare
         self._opened: Pool | None = None
         self.watch: Callable[[Crew], None] = lambda _: None
-        self.ahead: Callable[[], Iterator[Sequence[Job]]] | None = None
+        self.ahead: Callable[[frozenset[int]], Iterator[Sequence[Job]]] | None = None
         self.crew = Crew()
         self._known: dict[Job, Any] = {}
         self._flights: dict[int, Flight] = {}
@@ -149,8 +148,8 @@ class Dispatcher:
         """Give idle workers something to do, and wait until something happens."""
         self._give_needed()
         self._give_again()
-        if self._idle and self.ahead is not None:
-            self._give_ahead(self.ahead())
+        if self._idle and self._requests and self.ahead is not None:
+            self._give_ahead(self.ahead(self._requests[-1].asked))
         self._collect()
 
     def _give_needed(self) -> None:
@@ -179,9 +178,9 @@ class Dispatcher:
     def _give_ahead(self, guesses: Iterator[Sequence[Job]]) -> None:
         if not self._pace.guessing_pays:
             return
-        start = time.perf_counter()
+        start = self._pool.now()
         for jobs in islice(guesses, _GUESSES * len(self._pool.seats)):
-            self._pace.guessed(time.perf_counter() - start)
+            self._pace.guessed(self._pool.now() - start)
             jobs = [j for j in jobs if j not in self._known and not self._in_flight(j)]
             if jobs:
                 jobs = self._pace.chunk(jobs, len(self._idle))
@@ -189,7 +188,7 @@ class Dispatcher:
                 self._start(self._best_seat(jobs[0]), jobs)
             if not self._idle:
                 break
-            start = time.perf_counter()
+            start = self._pool.now()
 
     def _collect(self) -> None:
         """Wait until something happens."""
@@ -217,12 +216,15 @@ class Dispatcher:
         if done.ticket in self._tries and self._trial is not None:
             self._tries.discard(done.ticket)
             self._trial[1](answers[0].value, self._places[done.seat])
+            self._want(flight.jobs)  # a search may ask the same
             return
+        # By the clock of the workers, which also counts how long they were waited for.
+        part = (self._pool.now() - flight.start) / max(1e-9, sum(a.seconds for a in answers))
         for job, answer in zip(flight.jobs, answers, strict=False):
             self._known[job] = answer.value
             for request in self._requests:
                 request.see(job, answer.value)
-            self._pace.see(answer)
+            self._pace.see(answer, part)
         self._want(flight.jobs[len(answers) :])
         self._stop_needless()
         if len(self._known) > _REMEMBERED:

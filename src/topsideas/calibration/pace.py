@@ -23,12 +23,12 @@ class Pace:
     def __init__(self) -> None:
         self._first = self._later = self._guess = 0.0
 
-    def see(self, answer: Answer) -> None:
-        """Take an answer into account."""
+    def see(self, answer: Answer, part: float = 1.0) -> None:
+        """Take an answer into account, with its seconds times ``part``."""
         if answer.first:
-            self._first = _mean(self._first, answer.seconds)
+            self._first = _mean(self._first, answer.seconds * part)
         else:
-            self._later = _mean(self._later, answer.seconds)
+            self._later = _mean(self._later, answer.seconds * part)
 
     def guessed(self, seconds: float) -> None:
         """Take into account how long a guess took at what may be asked for next."""

@@ -23,11 +23,14 @@ from topsideas.engines.base import (
 )
 from topsideas.errors import EngineError
 from topsideas.plan import PrecisionPlan
-from topsideas.search.lookahead import Lookahead, Strategy
+from topsideas.search.lookahead import Guess, Lookahead, Strategy
 from topsideas.search.oracle import Items, Oracle
 from topsideas.verdict import Verdict
 
 Outputs = dict[str, Any] | EngineError
+
+# A guess that was this likely stands for those that were made with it.
+_SURE = 0.7
 
 
 class _Source(Protocol):
@@ -170,30 +173,30 @@ class Foresight:
     ) -> None:
         self._dispatcher, self._judge, self._recall = dispatcher, judge, recall
         self._engine = engine.with_source(_Peek(dispatcher))
+        self._recalled: dict[tuple[Items, bool], Verdict | None] = {}
+        self._guesses: list[Guess] = []
 
     @contextmanager
     def foreseeing(self, oracle: Oracle, strategy: Strategy) -> Iterator[None]:
         """While inside, workers that wait run what the strategy may ask about from now on."""
         lookahead = Lookahead(oracle, strategy, self._found)
-        before, self._dispatcher.ahead = self._dispatcher.ahead, lambda: self._jobs(lookahead)
+        before = self._dispatcher.ahead
+        self._dispatcher.ahead = lambda asked: self._jobs(lookahead, asked)
         try:
             yield
         finally:
             self._dispatcher.ahead = before
 
-    def _found(self, kept: Items) -> Verdict | None:
-        """A verdict that takes no run."""
-        recalled = self._recall(kept)
-        if recalled is not None:
-            return recalled
-        try:
-            return self._judge.like(self._engine).judge(kept)
-        except _Missing:
-            return None
-
-    def _jobs(self, lookahead: Lookahead) -> Iterator[Sequence[Job]]:
-        for _, kept in lookahead.questions():
-            yield self._missing(kept)
+    def _jobs(self, lookahead: Lookahead, asked: Items) -> Iterator[Sequence[Job]]:
+        """What to run for each guess. Guesses are good as long as the search asks as guessed."""
+        left = [guess for guess in self._guesses if not lookahead.knows(guess.items)]
+        if left and left[0].items == asked and left[0].likelihood >= _SURE:
+            self._guesses = left
+            yield from (self._missing(guess.items) for guess in left)
+        self._guesses = []
+        for guesses in lookahead.walks():
+            self._guesses += guesses
+            yield from (self._missing(guess.items) for guess in guesses)
 
     def _missing(self, kept: Items) -> Sequence[Job]:
         try:
@@ -201,6 +204,17 @@ class Foresight:
         except _Missing as missing:
             return missing.jobs
         return ()
+
+    def _found(self, kept: Items) -> Verdict | None:
+        """A verdict that takes no run."""
+        try:
+            return self._judge.like(self._engine).judge(kept)
+        except _Missing:
+            pass
+        key = kept, self._judge.strict
+        if key not in self._recalled:  # this run records nothing that it did not ask for
+            self._recalled[key] = self._recall(kept)
+        return self._recalled[key]
 
 
 class _Missing(Exception):  # noqa: N818 - it says what to do

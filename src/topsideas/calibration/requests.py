@@ -28,6 +28,7 @@ class Request:
         known: Answers that are there.
 
     Attributes:
+        asked: The plan they are about, or the first of them.
         waiting: Jobs that no worker was given yet.
         cut: The place of the last job that is needed, as far as is known.
     """
@@ -40,6 +41,7 @@ class Request:
     ) -> None:
         self._ends = ends
         self._place = {job: at for at, job in enumerate(jobs)}
+        self.asked = jobs[0].kept if jobs else frozenset()
         self.every = ends is None
         self.cut = len(jobs) - 1
         self.waiting = [job for job in jobs if job not in known]

@@ -20,6 +20,8 @@ LOCAL, AUTO, CLIENT = "local", "auto", "ray://"
 _OBJECT_STORE = 256 << 20
 # A worker that cannot start so many times in a row is given up.
 _STARTS = 3
+# Ray is started so many times, should it take too long.
+_ATTEMPTS = 2
 _NAMESPACE = "topsideas"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -264,25 +266,36 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any, executor: RayExecutor) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": _NAMESPACE}
-    try:
-        if executor.address != LOCAL:
-            ray.init(executor.address, **quiet)
+    """Join a cluster, or start one here; Ray gives a slow machine 30 s, so that is tried again."""
+    attempts = _ATTEMPTS if executor.address == LOCAL else 1
+    for left in reversed(range(attempts)):
+        try:
+            _init(ray, executor)
             return
-        with _loopback(ray):
-            ray.init(
-                LOCAL,
-                num_cpus=executor.workers or len(executor.devices) or os.cpu_count() or 1,
-                object_store_memory=_OBJECT_STORE,
-                include_dashboard=False,
-                **quiet,
-            )
-    except Exception as error:  # Ray raises RuntimeError, ConnectionError, ValueError and its own
-        raise EngineError(
-            f"Ray at {executor.address!r} cannot be reached: {_first_line(error)}; expected a "
-            "cluster that runs (ray start --head), with RAY_AUTH_MODE=token if it asks for one, "
-            "or --ray_address local"
-        ) from error
+        except Exception as error:  # Ray raises RuntimeError, ConnectionError and its own
+            if left and isinstance(error, RuntimeError):
+                ray.shutdown()
+                continue
+            raise EngineError(
+                f"Ray at {executor.address!r} cannot be reached: {_first_line(error)}; expected "
+                "a cluster that runs (ray start --head), with RAY_AUTH_MODE=token if it asks for "
+                "one, or --ray_address local"
+            ) from error
+
+
+def _init(ray: Any, executor: RayExecutor) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": _NAMESPACE}
+    if executor.address != LOCAL:
+        ray.init(executor.address, **quiet)
+        return
+    with _loopback(ray):
+        ray.init(
+            LOCAL,
+            num_cpus=executor.workers or len(executor.devices) or os.cpu_count() or 1,
+            object_store_memory=_OBJECT_STORE,
+            include_dashboard=False,
+            **quiet,
+        )
 
 
 @contextlib.contextmanager

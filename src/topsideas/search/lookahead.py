@@ -17,7 +17,8 @@ import contextlib
 import heapq
 import statistics
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import chain, count
+from typing import NamedTuple
 
 from topsideas.search.oracle import Items, Oracle
 from topsideas.verdict import Verdict
@@ -29,6 +30,8 @@ _PRIORS = {"certify": (0.3, 6.0), "swap": (0.3, 6.0), "draw": (1.0, 4.0)}
 _EVEN = (1.0, 1.0)
 # A set is taken to pass if a part of it does, and to fail if it is part of one that fails.
 _MONOTONE = 0.97
+# So many questions are guessed in one run of a strategy.
+_LONGEST = 32
 # Less likely questions are not looked for.
 _FLOOR = 1e-3
 # Assumed margins, in shares of the bound, where none was seen.
@@ -37,6 +40,13 @@ _PASSING, _FAILING = 0.9, 2.0
 
 class _Enough(BaseException):
     """Ends a run on assumed answers; no error, and nothing a strategy may catch."""
+
+
+class Guess(NamedTuple):
+    """A set that is not known, and how likely the search comes to ask about it."""
+
+    likelihood: float
+    items: Items
 
 
 class Lookahead:
@@ -57,41 +67,51 @@ class Lookahead:
         self._oracle, self._strategy, self._found = oracle, strategy, found
         self._start = oracle.copy(_unasked)
 
-    def questions(self) -> Iterator[tuple[float, Items]]:
-        """Sets that are not known, the likeliest to be asked about first, with the probability.
+    def knows(self, items: Items) -> bool:
+        """Whether a set needs no guess."""
+        return (self._oracle.known(items) or self._found(items)) is not None
+
+    def walks(self) -> Iterator[list[Guess]]:
+        """Guesses, the likeliest first, as many together as one run of the strategy gives.
 
         The oracle must not be asked while this is iterated.
         """
-        guess = _Guess(self._oracle)
-        branches = _Branches()
+        answers, branches = _Answers(self._oracle), _Branches()
         branches.push(1.0, {})
         seen: set[Items] = set()
         while branches:
-            for likelihood, items in self._walk(guess, branches, *branches.pop()):
-                if items not in seen:
-                    seen.add(items)
-                    yield likelihood, items
+            walk = self._walk(answers, branches, *branches.pop())
+            yield [guess for guess in walk if guess.items not in seen]
+            seen.update(guess.items for guess in walk)
+
+    def questions(self) -> Iterator[Guess]:
+        """The guesses of :meth:`walks`, one by one."""
+        return chain.from_iterable(self.walks())
 
     def _walk(
-        self, guess: _Guess, branches: _Branches, likelihood: float, assumed: dict[Items, Verdict]
-    ) -> list[tuple[float, Items]]:
+        self,
+        answers: _Answers,
+        branches: _Branches,
+        likelihood: float,
+        assumed: dict[Items, Verdict],
+    ) -> list[Guess]:
         """Follow the likeliest answers until another branch is likelier."""
-        asked: list[tuple[float, Items]] = []
+        asked: list[Guess] = []
 
         def judge(items: Items) -> Verdict:
             nonlocal likelihood
             known = self._oracle.known(items) or assumed.get(items) or self._found(items)
             if known is not None:
                 return known
-            if asked and likelihood < branches.best:
+            if asked and (likelihood < branches.best or len(asked) == _LONGEST):
                 branches.push(likelihood, assumed)
                 raise _Enough
-            asked.append((likelihood, items))
-            passes = guess.chance(copy.phase, items)
+            asked.append(Guess(likelihood, items))
+            passes = answers.chance(copy.phase, items)
             likely = passes >= 0.5
-            other = {**assumed, items: guess.verdict(copy.phase, passed=not likely)}
+            other = {**assumed, items: answers.verdict(copy.phase, passed=not likely)}
             branches.push(likelihood * min(passes, 1 - passes), other)
-            assumed[items] = guess.verdict(copy.phase, passed=likely)
+            assumed[items] = answers.verdict(copy.phase, passed=likely)
             likelihood *= max(passes, 1 - passes)
             if likelihood < _FLOOR:
                 raise _Enough
@@ -129,7 +149,7 @@ class _Branches:
         return -likelihood, assumed
 
 
-class _Guess:
+class _Answers:
     """Guesses answers by those to earlier questions."""
 
     def __init__(self, oracle: Oracle) -> None:
