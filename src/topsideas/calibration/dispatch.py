@@ -325,7 +325,8 @@ class Dispatcher:
     def _note_use(self, jobs: Sequence[Job]) -> None:
         used = {job.kept for job in jobs} & self._ahead
         self._ahead -= used
-        self.crew = replace(self.crew, used=self.crew.used + len(used))
+        used_so_far = self.crew.used + len(used)
+        self.crew = replace(self.crew, used=used_so_far, ahead=len(self._ahead))
 
     def _tell(self) -> None:
         there = len(self._idle) + len({f.seat for f in self._flights.values()})

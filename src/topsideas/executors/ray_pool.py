@@ -265,22 +265,20 @@ def _import_ray() -> Any:
     return ray
 
 
-def _connect(ray: Any, executor: RayExecutor) -> None:
-    """Join a cluster, or start one here; Ray gives a slow machine 30 s, so that is tried again."""
-    attempts = _ATTEMPTS if executor.address == LOCAL else 1
-    for left in reversed(range(attempts)):
-        try:
-            _init(ray, executor)
+def _connect(ray: Any, executor: RayExecutor, attempts: int = _ATTEMPTS) -> None:
+    """Join a cluster, or start one here; Ray gives a machine 30 s, which a busy one exceeds."""
+    try:
+        _init(ray, executor)
+    except Exception as error:  # Ray raises RuntimeError, ConnectionError and a plain Exception
+        if executor.address == LOCAL and attempts > 1 and "timed out" in str(error):
+            ray.shutdown()
+            _connect(ray, executor, attempts - 1)
             return
-        except Exception as error:  # Ray raises RuntimeError, ConnectionError and its own
-            if left and isinstance(error, RuntimeError):
-                ray.shutdown()
-                continue
-            raise EngineError(
-                f"Ray at {executor.address!r} cannot be reached: {_first_line(error)}; expected "
-                "a cluster that runs (ray start --head), with RAY_AUTH_MODE=token if it asks for "
-                "one, or --ray_address local"
-            ) from error
+        raise EngineError(
+            f"Ray at {executor.address!r} cannot be reached: {_first_line(error)}; expected a "
+            "cluster that runs (ray start --head), with RAY_AUTH_MODE=token if it asks for one, "
+            "or --ray_address local"
+        ) from error
 
 
 def _init(ray: Any, executor: RayExecutor) -> None:
