@@ -30,6 +30,7 @@ CHANGING = {
     "_Seen": "grows turn by turn",
     "RepairSearch": "one search, from start to end",
     "_Rescaling": "a graph being rewritten",
+    "Flight": "may be stopped",
 }
 
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from topsideas import __version__
-from topsideas.cli import compare, convert, doctor, export, probe, report, verify
+from topsideas.cli import compare, convert, doctor, export, probe, report, verify, workers
 from topsideas.cli.low_format import add_low_format
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
@@ -95,6 +95,7 @@ def _add_mix_precision(
     _add_general(parser.add_argument_group("General Arguments"), listing=listing)
     _add_compile(parser.add_argument_group("Compile Arguments"), overflow)
     _add_run(parser.add_argument_group("Run Arguments"))
+    workers.add_workers(parser.add_argument_group("Worker Arguments"), _positive)
     _add_search(parser.add_argument_group("Search Arguments"))
     _add_statistic(parser.add_argument_group("Statistic Arguments"))
 
@@ -196,7 +197,7 @@ def _add_compile(group: argparse._ArgumentGroup, overflow: str) -> None:
 
 def _add_run(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--device", type=_count, default=0, metavar="ID", help="device (card) id (default: 0)")
+    workers.add_device(group)
     add(
         "--cluster",
         type=int,

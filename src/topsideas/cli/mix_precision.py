@@ -28,10 +28,17 @@ from topsideas.calibration.problem import (
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.selection import foreign_plans, select_ops, select_shown
+from topsideas.calibration.team import Team, team_of
 from topsideas.cli.listing import list_ops
-from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
+from topsideas.cli.options import (
+    engine_options,
+    settings,
+    shape_bounds_of,
+    thresholds,
+)
 from topsideas.cli.progress import progress_for
 from topsideas.cli.words import next_step
+from topsideas.cli.workers import devices, executor
 from topsideas.engines.base import Engine
 from topsideas.engines.registry import ENGINES, choose, open_engine
 from topsideas.errors import (
@@ -85,7 +92,7 @@ class _Run:
     def __init__(self, args: Namespace, words: list[str], model: Model) -> None:
         self.args = args
         self.words = words
-        self.model = model
+        self.model = self.source = model  # the one that plans are made of, and the one to open
         self.notes: list[str] = list(model.notes)
         self.unwritten: TopsideasError | None = None
         self.engine_name, chosen = choose(args.engine, args.target)
@@ -95,6 +102,7 @@ class _Run:
         self.thresholds = thresholds(args)
         self.bounds = shape_bounds_of(args, model)
         self.options = engine_options(args, self.engine_name, self.bounds)
+        self.executor = None if args.manual else executor(args)
 
     def _select(self) -> None:
         """The ops that the user means. Raises PlanError."""
@@ -187,6 +195,7 @@ class _Run:
             golden=engines.golden,
             proposer=engines.proposer,
             proposers=engines.proposers,
+            team=self._team(engines),
         )
         identity = problem.engine.identity()
         self.notes += foreign_plans(self.model, identity, self.args.fp32_nodes)
@@ -195,9 +204,16 @@ class _Run:
         self._note_unused(identity.name)
         return problem
 
+    def _team(self, engines: Engines) -> Team | None:
+        if self.executor is None:
+            return None
+        return team_of(
+            self.executor, self.engine_name, self.source, self.options, engines.engine.identity()
+        )
+
     def _note_unused(self, engine: str) -> None:
         args = self.args
-        asked = {"--device": args.device != 0, "--cluster": args.cluster != [-1]}
+        asked = {"--device": devices(args) != [0], "--cluster": args.cluster != [-1]}
         asked["--resource_mode"] = args.resource_mode is not None
         unused = [flag for flag, given in asked.items() if given]
         if engine == "emulator" and unused:
@@ -209,6 +225,8 @@ class _Run:
             )
         if args.manual and (args.pareto or args.objective != "ops"):
             self.notes.append("--objective and --pareto are for the search of auto mode only")
+        if args.manual and (args.ray_address or args.workers):
+            self.notes.append("--ray_address and --workers are for the search of auto mode only")
         if not args.manual and args.mode == "RAW":
             self.notes.append("--mode RAW is for --manual; auto mode reports CALC statistics")
 
@@ -261,6 +279,8 @@ class _Run:
                 problem, found.plan, found.before, found, workspace, progress
             )
         self.notes += [found.noise] if found.noise else []
+        if found.crew is not None and found.crew.workers:
+            self.notes.append(f"workers: {found.crew}")
         verdict = _overall(found)
         if self.args.finalize and verdict.passed:
             verdict = deployed_verdict(problem, found.plan, verdict)
