@@ -10,6 +10,7 @@ import pytest
 
 from topsideas.calibration.journal import MemoryStore
 from topsideas.calibration.result import SearchResult
+from topsideas.calibration.settings import Settings, Validator
 from topsideas.testing.noisy_additive import NoisyAdditive
 from topsideas.testing.null_engine import Needed, NullEngine, null_search
 from topsideas.testing.virtual_pool import Clock, Mishaps, VirtualExecutor
@@ -82,6 +83,24 @@ def test_many_samples_are_shared_out_and_the_first_failure_stops_all() -> None:
         assert found.plan.kept == {3, 7}
         seconds[workers] = clock.now
     assert seconds[1] >= 5 * seconds[8], seconds
+
+
+def test_a_users_function_is_called_here_for_what_was_asked_and_in_that_order() -> None:
+    """It may count its calls, or be unable to travel to a worker."""
+    calls: list[list[float]] = []
+    for executor in (None, VirtualExecutor(4, Clock()), VirtualExecutor(4, Clock())):
+        seen: list[float] = []
+
+        def close(reference: Any, outputs: Any, seen: list[float] = seen) -> bool:
+            seen.append(float(outputs[0][0]))
+            return bool(abs(outputs[0] - reference[0]).max() <= 1e-2)
+
+        engine = NullEngine(40, Needed(frozenset({3, 20})))
+        settings = Settings(validator=Validator(close))
+        found = null_search(engine, executor, weights=[0.5, 1.0, 0.2], settings=settings)
+        assert found.plan.kept == {3, 20}
+        calls.append(seen)
+    assert calls[0] == calls[1] == calls[2]
 
 
 def test_a_second_run_asks_nothing() -> None:
