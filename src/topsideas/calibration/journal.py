@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Protocol
 
+from topsideas.calibration.translation import TRANSLATED, translated
 from topsideas.verdict import Verdict
 
 
@@ -50,6 +52,9 @@ _RULED = {
     "evidence",
     "repairs",
 }
+
+# Verdicts by so many rules, the latest, are looked at for what they say about another one.
+_RULES = 8
 
 
 class Journal:
@@ -102,21 +107,42 @@ class Journal:
         self.record("answer", None, {"rule": self._rule, "kept": sorted(kept)})
 
     def recall(self, kind: str, key: Any) -> Any | None:
-        """A measurement, if an earlier run knew it."""
-        return self._store.get(kind, self.key(kind, key))
+        """A measurement, if an earlier run knew it, or knew what it follows from."""
+        known = self._store.get(kind, self.key(kind, key))
+        if known is None and kind in TRANSLATED:
+            return self._translated(kind, key)
+        return known
 
     def record(self, kind: str, key: Any, value: Any) -> None:
         """Write a measurement down."""
+        if kind in TRANSLATED and self._rule not in self._rules:
+            self._rules = [*self._rules, self._rule][-_RULES:]
+            self.record("rules", None, self._rules)
         self._store.put(kind, self.key(kind, key), value)
+
+    def _translated(self, kind: str, key: Any) -> Any | None:
+        """What the verdict by another rule says about this one."""
+        for rule in self._rules[::-1]:
+            if rule != self._rule:
+                value = self._store.get(kind, self.key(kind, key, rule))
+                found = value and translated(kind, value, rule, self._rule)
+                if found is not None:
+                    return found
+        return None
+
+    @cached_property
+    def _rules(self) -> list[dict[str, Any]]:
+        """The rules that plans were judged by."""
+        return list(self.recall("rules", None) or [])
 
     def of(self, more: Mapping[str, Any], rule: Mapping[str, Any]) -> Journal:
         """The journal of a problem that differs in ``more`` and in its rule."""
         return Journal(self._store, {**self._problem, **more}, rule)
 
-    def key(self, kind: str, key: Any) -> str:
+    def key(self, kind: str, key: Any, rule: Mapping[str, Any] | None = None) -> str:
         """The name under which a store keeps something of this problem."""
-        rule = self._rule if kind in _RULED else None
-        return _sha256([self._about, rule, kind, key])
+        ruled = (rule or self._rule) if kind in _RULED else None
+        return _sha256([self._about, ruled, kind, key])
 
 
 def _sha256(value: object) -> str:
