@@ -37,7 +37,7 @@ _RELATIVE = 0.05
 _NOT_RUN = {"pip", "python", "git", "make", "cp", "cd", ".ci/run", ".", "source"}
 
 # Named where it is told how to use what this tool wrote for them.
-_OF_OTHER_TOOLS = {"--onnx"}
+_OF_OTHER_TOOLS = {"--onnx", "--head", "--port", "--address", "--resources", "--generate"}
 
 
 @dataclass(frozen=True)

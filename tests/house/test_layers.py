@@ -13,7 +13,13 @@ ROOT = Path(topsideas.__file__).parent
 LAYERS = (
     {"errors", "precision", "prices", "rounding", "plan", "verdict"},  # vocabulary
     {"graph", "stats", "search"},  # pure cores, which do not know each other
-    {"engines", "formats", "samples", "workspace"},  # effects, which do not know each other either
+    {
+        "engines",
+        "executors",
+        "formats",
+        "samples",
+        "workspace",
+    },  # effects, which do not know each other either
     {"calibration"},  # the only glue
     {"report", "cli", "gcu"},  # faces
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import TypeVar
 
 from topsideas.calibration.controls import refuse_baseline
 from topsideas.calibration.curve import Curve, margin_curve
+from topsideas.calibration.dispatch import Dispatcher
 from topsideas.calibration.felt import Felt
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
@@ -17,12 +20,14 @@ from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.references import References
 from topsideas.calibration.result import SearchResult
+from topsideas.calibration.runs import Runs
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, SecondOpinion
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Precision
 from topsideas.prices import Prices
 from topsideas.search.cheapest import cheapen
+from topsideas.search.lookahead import Strategy
 from topsideas.search.objective import Objective
 from topsideas.search.oracle import BudgetSpent, Items, Oracle
 from topsideas.search.pareto import nested
@@ -31,6 +36,9 @@ from topsideas.verdict import Verdict
 
 # Two executions are alike if the margin of a plan differs by no more than this part of the bound.
 _ALIKE = 0.02
+
+
+_Result = TypeVar("_Result")
 
 
 @dataclass
@@ -47,9 +55,11 @@ class AutoSearch:
         journal: Remembers verdicts and measurements between runs.
         progress: Shown to the user.
         prices: Tells what plans cost; by default each op costs the same.
+        dispatcher: Workers that run plans; they run in this process if None.
 
     Attributes:
         must: What is in every plan.
+        runs: Where plans run.
     """
 
     engine: Engine
@@ -61,22 +71,24 @@ class AutoSearch:
     journal: Journal
     progress: Progress
     prices: Callable[[], Prices] | None = None
+    dispatcher: Dispatcher | None = None
 
     def __post_init__(self) -> None:
-        self.judge = Judge(self.engine, self.references, self.settings)
+        self.runs = Runs(self.engine, self.references, self.dispatcher)
+        self.judge = Judge(self.runs.engine, self.references, self.settings)
         self.oracle = Oracle(
             judge=self._judge_and_record,
             recall=self._recall,
             budget=self.settings.budget,
             watch=self.progress.asked,
-            hint=self.judge.expect,
+            hint=self.runs.hint(self.judge),
             objective=self.settings.objective,
             cost=lambda items: self._prices.cost(items),
             bound=self.settings.bound,
         )
         self.must = self.settings.must_keep & self.candidates
         self._felt = Felt(
-            self.engine,
+            self.runs.engine,
             self.candidates,
             self.references,
             self.judge,
@@ -89,12 +101,12 @@ class AutoSearch:
             self.engine,
             self.candidates,
             self.must,
-            self.precision,
+            lambda: self.runs.overflowing(self.candidates, self.precision.max),
             self.references,
             self.settings,
             self.journal,
             self.progress,
-            self.oracle,
+            self._follow,
             self._verdicts,
             self._felt,
         )
@@ -125,7 +137,11 @@ class AutoSearch:
 
     def _answer(self) -> Items:
         self.oracle.phase = "all low"
-        if not self.oracle.passes(self.must):
+        # If that fails, as it mostly does, all fp32 is asked about next.
+        controls = partial(_ask_all, [self.must, self.candidates])
+        with self.foreseeing(controls):
+            passed = self.oracle.passes(self.must)
+        if not passed:
             return self.search()
         if self._noise.is_possible:
             self._check_deterministic()
@@ -133,6 +149,17 @@ class AutoSearch:
                 self.oracle.refute(self.must, verdict)
                 return self.search()
         return self.must
+
+    def _follow(self, strategy: Callable[[Oracle], _Result]) -> _Result:
+        with self.foreseeing(strategy):
+            return strategy(self.oracle)
+
+    def foreseeing(self, strategy: Strategy) -> AbstractContextManager[None]:
+        """While inside, workers run ahead what the strategy may ask about from now on."""
+        return self.runs.foreseeing(self.oracle, strategy, self.judge, self._peek)
+
+    def _peek(self, kept: Items) -> Verdict | None:
+        return self.journal.verdict(kept, strict=self.judge.strict)
 
     def search(self) -> Items:
         """The answer, where keeping nothing but what must be kept fails. Raises BudgetSpent."""
@@ -146,15 +173,15 @@ class AutoSearch:
         nearby = self.journal.nearby() & self.candidates - self.must
         if not nearby:
             start, errors = self._ordering.start, self._ordering.errors
-            return ranked_search(self.oracle, self.must, ranking, start, errors)
+            return self._follow(lambda o: ranked_search(o, self.must, ranking, start, errors))
         order = sorted(ranking, key=lambda op: op not in nearby)
-        return ranked_search(self.oracle, self.must, order, len(nearby))
+        return self._follow(lambda o: ranked_search(o, self.must, order, len(nearby)))
 
     def _by_objective(self, kept: Items) -> Items:
         if not self._is_cost():
             return kept
         ranking = self._ranking or []
-        return cheapen(self.oracle, self.must, kept, ranking, self._prices)
+        return self._follow(lambda o: cheapen(o, self.must, kept, ranking, self._prices))
 
     def _is_cost(self) -> bool:
         return self.settings.objective is Objective.COST
@@ -191,8 +218,7 @@ class AutoSearch:
             refuse_baseline(verdict, self.settings)
 
     def _check_deterministic(self) -> None:
-        inputs = self.references.inputs(self.judge.hardest)
-        if self._noise.look(self.judge.once(self.must), inputs):
+        if self._noise.look(lambda: self.runs.differing_output(self.judge, self.must)):
             self._check_noisy_baseline()
 
     def _check_noisy_baseline(self) -> None:
@@ -236,12 +262,14 @@ class AutoSearch:
         for step in range(len(doubted).bit_length()):
             items = doubted[(1 << step) - 1]
             if self.oracle.passes(items):
-                found = refined(self.oracle, self.must, self._ranking, items)
-                return self._by_objective(found)
+                return self._by_objective(self._refined(items, self._ranking))
         return self._answer()
 
+    def _refined(self, start: Items, ranking: list[int]) -> Items:
+        return self._follow(lambda o: refined(o, self.must, ranking, start))
+
     def _second_verdict(self, kept: Items) -> Verdict:
-        executable = self.engine.compile(PrecisionPlan(kept))
+        executable = self.runs.engine.compile(PrecisionPlan(kept))
         if not isinstance(executable, SecondOpinion):
             return self.judge.judge(kept)
         known = self.journal.recall("confirm", sorted(kept))
@@ -280,7 +308,7 @@ class AutoSearch:
         if self._are_compared or verdict.margin is None or verdict.sample is None:
             return verdict
         self._are_compared = True
-        executable = self.engine.compile(PrecisionPlan(kept))
+        executable = self.runs.engine.compile(PrecisionPlan(kept))
         if not isinstance(executable, SecondOpinion):
             return verdict
         second = self.judge.margin_in(executable.second_opinion(), verdict.sample)
@@ -348,11 +376,17 @@ class AutoSearch:
             refuted=self._refuted,
             confirmed=not stopped or self.judge.strict,
             noise=self._noise.note,
+            crew=self.runs.crew,
         )
 
     def _held_out(self, kept: Items) -> Verdict | None:
         if self.held is None:
             return None
-        judge = Judge(self.engine, self.held, self.settings)
+        judge = Judge(self.runs.engine, self.held, self.settings)
         judge.repeats = self.judge.repeats
         return judge.full_margin(kept)
+
+
+def _ask_all(plans: Sequence[Items], oracle: Oracle) -> None:
+    for kept in plans:
+        oracle.ask(kept)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
+from topsideas.calibration.pooled import PooledEngine
 from topsideas.calibration.references import Arrays, References
 from topsideas.engines.base import Engine
 from topsideas.errors import EngineError
@@ -70,46 +72,60 @@ class Felt:
         key = _key(view)
         known = self.journal.recall("probes", key)
         if known is None:
-            failing = self._failing(view.kept, view.sample)
-            known = Probes.choose(failing, self._run(frozenset(), view.sample)).to_json()
+            asked = [(view.sample, self.candidates - view.kept), (view.sample, frozenset[int]())]
+            low, fp32 = self._outputs(asked)
+            if isinstance(fp32, EngineError):
+                raise fp32
+            # A plan that cannot run deviates everywhere.
+            known = Probes.choose({} if isinstance(low, EngineError) else low, fp32).to_json()
             self.journal.record("probes", key, known)
         self._probes[view] = Probes.from_json(known)
 
-    def _failing(self, kept: Items, sample: int) -> Arrays:
-        try:
-            return self._run(self.candidates - kept, sample)
-        except EngineError:
-            return {}  # a plan that cannot run deviates everywhere
-
-    def variances(self, questions: Sequence[tuple[View, Items]]) -> Iterator[np.ndarray]:
+    def variances(self, questions: Sequence[tuple[View, Items]]) -> Generator[np.ndarray]:
         """For each (view, ops that run low), the squared shares of the allowance at the probes.
 
         They come in the order of the questions while others are measured side by side.
         """
         known = [self.journal.recall("felt", _key(*question)) for question in questions]
+        unknown = [q for q, text in zip(questions, known, strict=True) if text is None]
+        with contextlib.closing(self._measurements(unknown)) as runs:
+            for question, text in zip(questions, known, strict=True):
+                self.check()
+                values = (
+                    self._keep(question, *next(runs))
+                    if text is None
+                    else decode(str(text), np.float32)
+                )
+                self._note_margin(*question)
+                yield self._probes[question[0]].shares(values, self.criterion) ** 2
+
+    def _measurements(
+        self, questions: Sequence[tuple[View, Items]]
+    ) -> Generator[tuple[np.ndarray, float]]:
+        """Deviations and margin of each, in order, while others run side by side."""
+        if isinstance(self.engine, PooledEngine):
+            asked = [(view.sample, low) for view, low in questions]
+            for (view, _), outputs in zip(questions, self._outputs(asked), strict=True):
+                yield self._measured(view, outputs)
+            return
         with ThreadPoolExecutor(self.threads) as pool:
-            runs = [
-                None if text is not None else pool.submit(self._measure, question)
-                for question, text in zip(questions, known, strict=True)
-            ]
+            runs = [pool.submit(self._measure, question) for question in questions]
             try:
-                for question, text, run in zip(questions, known, runs, strict=True):
-                    self.check()
-                    values = (
-                        self._keep(question, *run.result())
-                        if run
-                        else decode(str(text), np.float32)
-                    )
-                    self._note_margin(*question)
-                    yield self._probes[question[0]].shares(values, self.criterion) ** 2
+                yield from (run.result() for run in runs)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _measure(self, question: tuple[View, Items]) -> tuple[np.ndarray, float]:
         view, low = question
-        try:
-            outputs = self._run(low, view.sample)
-        except EngineError:
+        return self._measured(view, self._run(view.sample, low))
+
+    def _outputs(self, questions: Sequence[tuple[int, Items]]) -> Iterator[Arrays | EngineError]:
+        if isinstance(self.engine, PooledEngine):
+            return self.engine.outputs([(self.candidates - low, s) for s, low in questions])
+        return (self._run(*question) for question in questions)
+
+    def _measured(self, view: View, outputs: Arrays | EngineError) -> tuple[np.ndarray, float]:
+        if isinstance(outputs, EngineError):
             return self._probes[view].deviations({}), np.inf
         return self._probes[view].deviations(outputs), self.judge.margin_of(outputs, view.sample)
 
@@ -129,9 +145,12 @@ class Felt:
             op = next(iter(low))
             self.margins[op] = max(float(known), self.margins.get(op, 0.0))
 
-    def _run(self, low: Items, sample: int) -> Arrays:
+    def _run(self, sample: int, low: Items) -> Arrays | EngineError:
         executable = self.engine.compile(PrecisionPlan(self.candidates - low))
-        return executable.run(self.references.inputs(sample))
+        try:
+            return executable.run(self.references.inputs(sample))
+        except EngineError as error:
+            return error
 
 
 def _key(view: View, *low: Items) -> list[Any]:

@@ -38,7 +38,18 @@ class MemoryStore:
 
 
 # What depends on the rule of pass and fail; the rest is shared by runs with other tolerances.
-_RULED = {"verdict", "strict", "margin", "confirm", "full", "nearby", "differ", "compared"}
+_RULED = {
+    "verdict",
+    "strict",
+    "margin",
+    "confirm",
+    "full",
+    "nearby",
+    "differ",
+    "compared",
+    "evidence",
+    "repairs",
+}
 
 
 class Journal:

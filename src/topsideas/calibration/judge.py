@@ -14,7 +14,7 @@ import numpy as np
 from topsideas.calibration.references import References
 from topsideas.calibration.settings import Settings, Validator
 from topsideas.calibration.waiting import StillRunning, answered
-from topsideas.engines.base import Blocks, Engine, Once, Runnable, SecondOpinion
+from topsideas.engines.base import Blocks, Engine, Once, Runnable, SecondOpinion, Sharded
 from topsideas.errors import EngineError, ValidatorError
 from topsideas.plan import PrecisionPlan
 from topsideas.stats.criteria import margin
@@ -55,6 +55,13 @@ class Judge:
         self._spare = ThreadPoolExecutor(1)
         self._once: tuple[frozenset[int], Runnable] | None = None
         self._dropped = Event()
+
+    def like(self, engine: Engine) -> Judge:
+        """A judge of the same mind that asks another engine."""
+        other = Judge(engine, self._references, self._settings)
+        other._order, other.strict = list(self._order), self.strict
+        other.repeats = self.repeats
+        return other
 
     @property
     def hardest(self) -> int:
@@ -139,7 +146,10 @@ class Judge:
         if validator is not None and validator.scope == "dataset":
             return [self._judge_dataset(executable, validator)]
         bound, samples = self._settings.bound, sorted(self._order)
-        found = list(self._side_by_side(executable, samples, bound))
+        if isinstance(executable, Sharded):
+            found = list(self._sharded(executable, samples, bound, every=True))
+        else:
+            found = list(self._side_by_side(executable, samples, bound))
         found.sort(key=_badness, reverse=True)
         self._order = [v.sample for v in found if v.sample is not None]
         return found
@@ -158,7 +168,7 @@ class Judge:
 
     def margin_in(self, executable: Runnable, sample: int) -> float:
         """The margin of one sample in some execution; infinite where it fails to run."""
-        margin = self._judge_sample(executable, sample, self._settings.bound).margin
+        margin = self.judge_sample(executable, sample, self._settings.bound).margin
         return math.inf if margin is None else margin
 
     def margin_of(self, outputs: Arrays, sample: int) -> float:
@@ -167,10 +177,13 @@ class Judge:
 
     def _verdicts(self, executable: Runnable, bound: float) -> Iterator[Verdict]:
         """Verdicts in order; the first alone, the others side by side."""
+        if isinstance(executable, Sharded):
+            yield from self._sharded(executable, list(self._order), bound)
+            return
         first, *rest = list(self._order)
-        yield self._judge_sample(executable, first, bound)
+        yield self.judge_sample(executable, first, bound)
         if self._settings.threads <= 1 or len(rest) <= 1:
-            yield from (self._judge_sample(executable, i, bound) for i in rest)
+            yield from (self.judge_sample(executable, i, bound) for i in rest)
             return
         yield from self._side_by_side(executable, rest, bound)
 
@@ -180,13 +193,25 @@ class Judge:
         """Verdicts in the order of the samples; those not asked for are not waited for."""
         pool = ThreadPoolExecutor(self._settings.threads)
         try:
-            yield from pool.map(lambda i: self._judge_sample(executable, i, bound), samples)
+            yield from pool.map(lambda i: self.judge_sample(executable, i, bound), samples)
         finally:
             self._dropped.set()  # of a validator that hangs there is nothing to wait for
             pool.shutdown(wait=True, cancel_futures=True)
             self._dropped.clear()
 
-    def _judge_sample(self, executable: Runnable, sample: int, bound: float) -> Verdict:
+    def _sharded(
+        self, executable: Sharded, samples: Sequence[int], bound: float, *, every: bool = False
+    ) -> Iterator[Verdict]:
+        """Verdicts of workers, in order; the user's function is called here, in that order too."""
+        if self._settings.validator is None:
+            yield from executable.verdicts(samples, bound, every=every)
+            return
+        parts = (samples,) if every else (samples[:1], samples[1:])
+        for part in parts:
+            for sample, outputs in zip(part, executable.outputs(part), strict=True):
+                yield self._verdict(outputs, sample, bound)
+
+    def judge_sample(self, executable: Runnable, sample: int, bound: float) -> Verdict:
         """The worst verdict of as many runs as are asked for; the first failure ends them."""
         worst = self._judge_run(executable, sample, bound)
         for _ in range(self.repeats - 1):
@@ -195,11 +220,20 @@ class Judge:
         return worst
 
     def _judge_run(self, executable: Runnable, sample: int, bound: float) -> Verdict:
-        golden = self._references.golden(sample)
+        if isinstance(executable, Sharded):
+            return next(self._sharded(executable, [sample], bound))
+        return self._verdict(self._outputs(executable, sample), sample, bound)
+
+    def _outputs(self, executable: Runnable, sample: int) -> Arrays | EngineError:
         try:
-            outputs = executable.run(self._references.inputs(sample))
+            return executable.run(self._references.inputs(sample))
         except EngineError as error:
-            return Verdict(passed=False, margin=math.inf, sample=sample, note=str(error))
+            return error
+
+    def _verdict(self, outputs: Arrays | EngineError, sample: int, bound: float) -> Verdict:
+        if isinstance(outputs, EngineError):
+            return Verdict(passed=False, margin=math.inf, sample=sample, note=str(outputs))
+        golden = self._references.golden(sample)
         if self._settings.validator is not None:
             reference, found = _listed(golden, golden), _listed(outputs, golden)
             passed = self._call(self._settings.validator, reference, found, f"sample {sample}")
@@ -221,10 +255,11 @@ class Judge:
 
     def _judge_dataset_once(self, executable: Runnable, validator: Validator) -> Verdict:
         golden = [self._references.golden(i) for i in self._references.ids]
-        try:
-            outputs = [executable.run(self._references.inputs(i)) for i in self._references.ids]
-        except EngineError as error:
-            return Verdict(passed=False, margin=math.inf, note=str(error))
+        outputs: list[Arrays] = []
+        for found in self._all_outputs(executable):
+            if isinstance(found, EngineError):
+                return Verdict(passed=False, margin=math.inf, note=str(found))
+            outputs.append(found)
         listed = [_listed(o, g) for o, g in zip(outputs, golden, strict=True)]
         passed = self._call(validator, [_listed(g, g) for g in golden], listed, "the data set")
         return Verdict(passed=passed, margin=None)
@@ -251,6 +286,11 @@ class Judge:
                 f"{name} returned {answer!r:.200} on {what}; expected True (acceptable) or False"
             )
         return bool(answer)
+
+    def _all_outputs(self, executable: Runnable) -> Iterator[Arrays | EngineError]:
+        if isinstance(executable, Sharded):
+            return executable.outputs(self._references.ids)
+        return (self._outputs(executable, i) for i in self._references.ids)
 
     def _ask_first(self, sample: int | None) -> None:
         if sample is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -39,15 +40,18 @@ class Noise:
         """Whether the engine may differ from run to run: the emulator does not, by definition."""
         return self.engine.identity().evidence != "emulated"
 
-    def look(self, runner: Runnable, inputs: Arrays) -> bool:
-        """Run a plan twice on one sample; whether the answers differ.
+    def look(self, differing: Callable[[], str]) -> bool:
+        """Whether two runs of a plan differ.
+
+        Args:
+            differing: Runs a plan twice on one sample; the output that differs, or nothing.
 
         Raises:
             EngineError: They do on an engine that is deterministic by definition.
         """
         known = self.journal.recall("control", "same")
         if known is None:
-            output = _differing_output(runner, inputs)
+            output = differing()
             if output and not self.is_possible:
                 _refuse(output)
             known = output or True
@@ -71,18 +75,38 @@ class Noise:
         )
 
 
-def _differing_output(runner: Runnable, inputs: Arrays) -> str:
+def differing_output(runner: Runnable, inputs: Arrays) -> str:
+    """The first output in which two runs on one sample differ; empty if they agree."""
     try:
         first, second = runner.run(inputs), runner.run(inputs)
     except EngineError:
         return ""  # a plan that cannot run fails: that is a verdict, and the same one twice
+    return _difference(first, second)
+
+
+def refuse_differing(first: Arrays, second: Arrays, which: str) -> None:
+    """Give up if two answers to one question differ.
+
+    Args:
+        first: Outputs by name.
+        second: The same, of another run.
+        which: What ran, for the message.
+
+    Raises:
+        EngineError: An output differs.
+    """
+    output = _difference(first, second)
+    if output:
+        _refuse(output, which)
+
+
+def _difference(first: Arrays, second: Arrays) -> str:
     exact = Tolerance(0.0, 0.0)
     return next((name for name in first if margin(second[name], first[name], exact) > 0), "")
 
 
-def _refuse(output: str) -> NoReturn:
+def _refuse(output: str, which: str = "two runs of the same plan on the same sample") -> NoReturn:
     raise EngineError(
-        f"two runs of the same plan on the same sample differ in output {output!r}; "
-        "expected the same answer twice. Remedy: give the model's random ops a seed, "
-        "or make their values inputs"
+        f"{which} differ in output {output!r}; expected the same answer twice. Remedy: give the "
+        "model's random ops a seed, or make their values inputs"
     )

@@ -5,18 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 from topsideas.calibration.felt import Felt, View
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.progress import Progress
-from topsideas.calibration.ranking import Ranking, overflowing, telling
+from topsideas.calibration.ranking import Ranking, telling
 from topsideas.calibration.references import References
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine
-from topsideas.precision import Precision
 from topsideas.search.oracle import Items, Oracle
-from topsideas.search.prefix import decisive, shortest_prefix
+from topsideas.search.prefix import Prefix, decisive, shortest_prefix
 from topsideas.verdict import Verdict
+
+_Result = TypeVar("_Result")
+
+
+class Follow(Protocol):
+    """Has a strategy ask the oracle of a search."""
+
+    def __call__(self, strategy: Callable[[Oracle], _Result], /) -> _Result:
+        """What the strategy returns."""
+        ...
 
 
 @dataclass
@@ -27,12 +37,12 @@ class Ordering:
         engine: Runs plans.
         candidates: Ids of the ops that may run low.
         must: What is in every plan; it is not ordered.
-        precision: The low format.
+        trace: The ops that overflow in fp32, by a traced run.
         references: The samples.
         settings: The rule.
         journal: Remembers which ops overflow.
         progress: Shown to the user.
-        oracle: Answers whether a plan passes.
+        follow: Has a strategy ask the search's oracle.
         verdicts: The verdicts on a plan on every sample, the worst first.
         felt: Measures effects of ops.
 
@@ -46,12 +56,12 @@ class Ordering:
     engine: Engine
     candidates: Items
     must: Items
-    precision: Precision
+    trace: Callable[[], Items]
     references: References
     settings: Settings
     journal: Journal
     progress: Progress
-    oracle: Oracle
+    follow: Follow
     verdicts: Callable[[Items], list[Verdict]]
     felt: Felt
     overflowing: Items = frozenset()
@@ -99,18 +109,24 @@ class Ordering:
 
     def _overlooked(self, order: list[int]) -> tuple[int, View] | None:
         """The op that the shortest prefix ends with, not by chance, and where it is needed."""
-        self.oracle.phase = "prefix"
-        prefix = shortest_prefix(self.oracle, self.must, order, self.start)
-        verdict = decisive(self.oracle, self.must, prefix)
+        prefix, verdict = self.follow(lambda oracle: self._last(oracle, order))
         if verdict is None or verdict.sample is None:
             return None
         before = order[: prefix.length - 1]
         return order[prefix.length - 1], View(verdict.sample, self.must.union(before))
 
+    def _last(self, oracle: Oracle, order: list[int]) -> tuple[Prefix, Verdict | None]:
+        oracle.phase = "prefix"
+        prefix = shortest_prefix(oracle, self.must, order, self.start)
+        return prefix, decisive(oracle, self.must, prefix)
+
     def _suffice(self, first: list[int]) -> bool:
-        self.oracle.phase = "overflow"
+        def passes(oracle: Oracle) -> bool:
+            oracle.phase = "overflow"
+            return oracle.passes(self.must.union(first))
+
         self.start = len(first)
-        return self.oracle.passes(self.must.union(first))
+        return self.follow(passes)
 
     def _others(self, first: Iterable[int]) -> list[int]:
         return sorted(self.candidates - self.must.union(first))
@@ -130,8 +146,7 @@ class Ordering:
         key = self.references.ids
         known = self.journal.recall("overflow", key)
         if known is None:
-            feeds = (self.references.inputs(i) for i in self.references.ids)
-            known = sorted(overflowing(self.engine, self.candidates, feeds, self.precision.max))
+            known = sorted(self.trace())
             self.journal.record("overflow", key, known)
         return frozenset(known)
 

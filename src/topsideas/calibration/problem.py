@@ -9,6 +9,7 @@ from typing import Any
 import topsideas
 from topsideas.calibration.auto import AutoSearch
 from topsideas.calibration.builds import CountedEngine
+from topsideas.calibration.dispatch import Dispatcher
 from topsideas.calibration.habits import Habit
 from topsideas.calibration.journal import Journal, Store
 from topsideas.calibration.judge import Judge
@@ -19,6 +20,7 @@ from topsideas.calibration.propose import ProposedSearch
 from topsideas.calibration.references import References, SampleSource, fp32_runner
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.settings import Settings
+from topsideas.calibration.team import Team
 from topsideas.engines.base import Engine, OwnOps, Runnable
 from topsideas.engines.options import EngineOptions
 from topsideas.errors import EngineError
@@ -60,9 +62,19 @@ class Problem:
     held: References | None
     journal: Journal
     proposer: Proposer | None = None
+    team: Team | None = None
 
     def search(self, progress: Progress) -> SearchResult:
         """Find the ops to keep. Raises BaselineError, EngineError, ValidatorError."""
+        if self.team is None:
+            return self._search(progress, None)
+        held = self.held
+        with self.team.dispatcher(
+            self.model.candidates, self.settings, self.references, held, progress
+        ) as dispatcher:
+            return self._search(progress, dispatcher)
+
+    def _search(self, progress: Progress, dispatcher: Dispatcher | None) -> SearchResult:
         asked = (
             self.engine,
             self.model.candidates,
@@ -73,6 +85,7 @@ class Problem:
             self.journal,
             progress,
             self._prices,
+            dispatcher,
         )
         if self.proposer is None:
             return AutoSearch(*asked).run()
@@ -174,6 +187,7 @@ def make_problem(
     golden: Callable[[], Runnable] | None = None,
     proposer: Engine | None = None,
     proposers: Callable[[Habit], Engine] | None = None,
+    team: Team | None = None,
 ) -> Problem:
     """Put a problem together.
 
@@ -190,6 +204,7 @@ def make_problem(
             None.
         proposer: Is searched for plans that the engine verifies; None to search the engine.
         proposers: Opens it with a habit; only the definition is tried if None.
+        team: Who runs the search's plans on samples; this process if None.
     """
     if engine.capabilities().dear:
         engine = CountedEngine(engine)
@@ -215,6 +230,7 @@ def make_problem(
         held=References(held, fp32, own=own, digests=digests) if held else None,
         journal=journal(engine),
         proposer=_proposer(proposer, proposers, journal),
+        team=team,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from topsideas.calibration.crew import Crew
 from topsideas.search.oracle import Oracle
 
 
@@ -20,6 +21,15 @@ class Progress(Protocol):
 
     def asked(self, oracle: Oracle) -> None:
         """A plan was judged."""
+        ...
+
+
+@runtime_checkable
+class ShowsCrew(Protocol):
+    """A receiver that wants to know of workers too."""
+
+    def crew(self, crew: Crew) -> None:
+        """Workers came, went, or did something."""
         ...
 
 

@@ -48,6 +48,9 @@ class References:
         fp32: Opens what runs the model in fp32.
         own: Whether the engine's own fp32 runs are as good.
         digests: What each sample must hold whenever it is read; not compared where None.
+
+    Attributes:
+        own: The same.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class References:
     ) -> None:
         self._sources = {source.id: source for source in sources}
         self._fp32 = fp32
-        self._own = own
+        self.own = own
         self._digests = digests or {}
         self._cache: OrderedDict[int, Sample] = OrderedDict()
         self._computed = SpilledArrays(_CACHE_BYTES)
@@ -119,7 +122,7 @@ class References:
         given = self.sample(sample).golden
         if given is not None:
             return given
-        if fp32 is not None and self._own:
+        if fp32 is not None and self.own:
             with self._computing:
                 self._keep(sample, fp32)
         with self._computing:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from topsideas.calibration.crew import Crew
 from topsideas.calibration.curve import Curve
 from topsideas.calibration.pricing import PlanCost
 from topsideas.calibration.proposal import Proposal
@@ -39,6 +40,7 @@ class SearchResult:
         proposal: How the plans that were judged had been found on another engine; None if the
             engine itself was searched.
         noise: What must be known of an engine that is not deterministic; empty if it is.
+        crew: What workers did; None if there were none.
     """
 
     plan: PrecisionPlan
@@ -59,6 +61,7 @@ class SearchResult:
     curve: Curve | None = None
     proposal: Proposal | None = None
     noise: str = ""
+    crew: Crew | None = None
 
     @cached_property
     def cost(self) -> PlanCost:

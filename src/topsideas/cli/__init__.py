@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import traceback
@@ -28,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from topsideas.cli.arguments import build_parser
 
+    _survive_encodings()
     words = list(sys.argv[1:] if argv is None else argv)
     args = build_parser(listing="--list_ops" in words).parse_args(words)
     _bound_memory()
@@ -86,6 +88,13 @@ def _place(error: Exception) -> str:
     where = f" in {ours[-1].name}, {Path(ours[-1].filename).name}:{ours[-1].lineno}" * bool(ours)
     message = " ".join(str(error).split())[:_LONGEST]
     return f"{type(error).__name__}{where}: {message} (-vv shows all)"
+
+
+def _survive_encodings() -> None:
+    """What a terminal's encoding cannot show is shown as an escape, not refused."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _say(message: str) -> None:

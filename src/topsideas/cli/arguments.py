@@ -10,7 +10,7 @@ from typing import NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from topsideas import __version__
-from topsideas.cli import convert, doctor, export, probe, verify
+from topsideas.cli import compare, convert, doctor, export, probe, report, verify, workers
 from topsideas.cli.low_format import add_low_format
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
@@ -41,7 +41,10 @@ _TARGETS = {
 }
 
 # What each target has besides mix_precision.
-_COMMANDS = {"gcu": (probe,), "onnx": (convert, export, verify)}
+_COMMANDS = {
+    "gcu": (probe, report, compare),
+    "onnx": (convert, export, verify, report, compare),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,6 +96,7 @@ def _add_mix_precision(
     _add_general(parser.add_argument_group("General Arguments"), listing=listing)
     _add_compile(parser.add_argument_group("Compile Arguments"), overflow)
     _add_run(parser.add_argument_group("Run Arguments"))
+    workers.add_workers(parser.add_argument_group("Worker Arguments"), _positive)
     _add_search(parser.add_argument_group("Search Arguments"))
     _add_statistic(parser.add_argument_group("Statistic Arguments"))
 
@@ -121,6 +125,14 @@ def _add_general(group: argparse._ArgumentGroup, *, listing: bool) -> None:
         help="empty the workspace first (only what this tool wrote there)",
     )
     add("--output_json", metavar="PATH", help="write the report here")
+    add("--output_html", metavar="PATH", help="write it as a page to look at, in one file")
+    add(
+        "--explain",
+        choices=("auto", "none", "causes", "repairs"),
+        default="auto",
+        help="causes: trace why each op must stay in fp32; repairs: also try what is cheaper than "
+        "fp32, and judge it; auto: causes in auto mode, both for a page (default: auto)",
+    )
     add(
         "--fp32_nodes",
         nargs="*",
@@ -186,7 +198,7 @@ def _add_compile(group: argparse._ArgumentGroup, overflow: str) -> None:
 
 def _add_run(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--device", type=_count, default=0, metavar="ID", help="device (card) id (default: 0)")
+    workers.add_device(group)
     add(
         "--cluster",
         type=int,

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,20 @@ from topsideas.calibration.problem import (
 from topsideas.calibration.progress import Progress
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.selection import foreign_plans, select_ops, select_shown
+from topsideas.calibration.team import Team, team_of
+from topsideas.cli.explaining import Explaining, explain
 from topsideas.cli.listing import list_ops
-from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
+from topsideas.cli.options import (
+    engine_options,
+    settings,
+    shape_bounds_of,
+    thresholds,
+)
 from topsideas.cli.progress import progress_for
 from topsideas.cli.words import next_step
-from topsideas.engines.registry import ENGINES, choose
+from topsideas.cli.workers import devices, executor
+from topsideas.engines.base import Engine
+from topsideas.engines.registry import ENGINES, choose, open_engine
 from topsideas.errors import (
     EXIT_INTERRUPTED,
     BaselineError,
@@ -41,9 +51,10 @@ from topsideas.errors import (
 )
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import PRECISIONS
+from topsideas.precision import PRECISIONS, Numerics
 from topsideas.report.console import show
-from topsideas.report.document import check_target, document, write_json
+from topsideas.report.document import check_target, document, write_json, write_text
+from topsideas.report.html.page import OPENING, check_renderer, page
 from topsideas.report.text import printable
 from topsideas.samples.npz import SampleFolder, scan_folder
 from topsideas.samples.sample import split_holdout
@@ -77,7 +88,7 @@ class _Run:
     def __init__(self, args: Namespace, words: list[str], model: Model) -> None:
         self.args = args
         self.words = words
-        self.model = model
+        self.model = self.source = model  # the one that plans are made of, and the one to open
         self.notes: list[str] = list(model.notes)
         self.unwritten: TopsideasError | None = None
         self.engine_name, chosen = choose(args.engine, args.target)
@@ -87,6 +98,7 @@ class _Run:
         self.thresholds = thresholds(args)
         self.bounds = shape_bounds_of(args, model)
         self.options = engine_options(args, self.engine_name, self.bounds)
+        self.executor = None if args.manual else executor(args)
 
     def _select(self) -> None:
         """The ops that the user means. Raises PlanError."""
@@ -103,6 +115,9 @@ class _Run:
 
     def execute(self) -> int:
         check_target(self.args.output_json)
+        if self.args.output_html:
+            check_renderer()
+            check_target(self.args.output_html, "--output_html", OPENING)
         self.samples = samples = self._samples()
         # Before the workspace: options and samples that are refused must leave no mark on it.
         self.digests = read_samples(samples.files, self.bounds)
@@ -121,6 +136,9 @@ class _Run:
             if self.args.output_json:
                 with self._answer_first():
                     write_json(report, Path(self.args.output_json))
+            if self.args.output_html:
+                with self._answer_first():
+                    write_text(page(report), Path(self.args.output_html))
         show(report, quiet=self.args.quiet, verbose=self.args.verbose > 0)
         if self.unwritten is not None:
             raise self.unwritten
@@ -173,6 +191,7 @@ class _Run:
             golden=engines.golden,
             proposer=engines.proposer,
             proposers=engines.proposers,
+            team=self._team(engines),
         )
         identity = problem.engine.identity()
         self.notes += foreign_plans(self.model, identity, self.args.fp32_nodes)
@@ -181,9 +200,16 @@ class _Run:
         self._note_unused(identity.name)
         return problem
 
+    def _team(self, engines: Engines) -> Team | None:
+        if self.executor is None:
+            return None
+        return team_of(
+            self.executor, self.engine_name, self.source, self.options, engines.engine.identity()
+        )
+
     def _note_unused(self, engine: str) -> None:
         args = self.args
-        asked = {"--device": args.device != 0, "--cluster": args.cluster != [-1]}
+        asked = {"--device": devices(args) != [0], "--cluster": args.cluster != [-1]}
         asked["--resource_mode"] = args.resource_mode is not None
         unused = [flag for flag, given in asked.items() if given]
         if engine == "emulator" and unused:
@@ -195,6 +221,8 @@ class _Run:
             )
         if args.manual and (args.pareto or args.objective != "ops"):
             self.notes.append("--objective and --pareto are for the search of auto mode only")
+        if args.manual and (args.ray_address or args.workers):
+            self.notes.append("--ray_address and --workers are for the search of auto mode only")
         if not args.manual and args.mode == "RAW":
             self.notes.append("--mode RAW is for --manual; auto mode reports CALC statistics")
 
@@ -203,11 +231,13 @@ class _Run:
         with progress_for(self.args) as progress:
             statistics = problem.statistics(self.kept, mode, self.thresholds, workspace, progress)
             verdict = self._manual_verdict(problem, statistics)
+            explained = explain(self._explaining(problem, workspace, progress), self.kept, verdict)
             if self.args.finalize:
                 verdict = deployed_verdict(problem, self.kept, verdict)
             verdict = honoured(problem, self.kept, verdict)
         files = self._files(problem, workspace, self.kept, passed=verdict.passed)
-        return self._document(problem, self.kept, verdict, statistics, files, None), False
+        report = self._document(problem, self.kept, verdict, statistics, files, None)
+        return explained(report), False
 
     def _mode(self, problem: Problem, wanted: str) -> str:
         """Statistics need an engine that shows or counts what single ops do."""
@@ -241,14 +271,33 @@ class _Run:
             off = self.args.finalize or found.stopped
             mode = "OFF" if off else self._mode(problem, "CALC")
             statistics = problem.statistics(found.plan, mode, self.thresholds, workspace, progress)
+            explaining = self._explaining(problem, workspace, progress)
+            explained = explain(explaining, found.plan, found.before, found)
         self.notes += [found.noise] if found.noise else []
+        if found.crew is not None and found.crew.workers:
+            self.notes.append(f"workers: {found.crew}")
         verdict = _overall(found)
         if self.args.finalize and verdict.passed:
             verdict = deployed_verdict(problem, found.plan, verdict)
         verdict = honoured(problem, found.plan, verdict)
         files = self._files(problem, workspace, found.plan, passed=verdict.passed)
         report = self._document(problem, found.plan, verdict, statistics, files, found)
-        return report, found.interrupted
+        return explained(report), found.interrupted
+
+    def _explaining(self, problem: Problem, place: Workspace, progress: Progress) -> Explaining:
+        def opened(model: Model, numerics: Numerics) -> Engine:
+            return open_engine(self.engine_name, model, replace(self.options, numerics=numerics))
+
+        return Explaining(
+            problem,
+            self.args.explain,
+            page=bool(self.args.output_html),
+            numerics=self.options.numerics,
+            open_engine=opened,
+            place=place,
+            progress=progress,
+            notes=self.notes,
+        )
 
     def _report_refusal(
         self, problem: Problem, workspace: Workspace, progress: Progress, refusal: BaselineError

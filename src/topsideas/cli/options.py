@@ -14,6 +14,7 @@ from typing import Any
 
 from topsideas.calibration.selection import bounded_text
 from topsideas.calibration.settings import Settings, Validator
+from topsideas.cli.workers import devices
 from topsideas.engines.emulator.runtime import default_threads
 from topsideas.engines.options import PATIENT, EngineOptions, Isolation
 from topsideas.engines.registry import ENGINES
@@ -77,7 +78,7 @@ def engine_options(args: Namespace, engine: str, bounds: ShapeBounds | None) -> 
         numerics=Numerics(PRECISIONS[args.precision], Overflow(args.overflow)),
         compile_options=compile_options(args.compile_options),
         resource_mode=args.resource_mode,
-        device=args.device,
+        device=devices(args)[0],
         cluster=tuple(args.cluster),
         threads=args.threads,
         memory_limit=args.memory_limit,

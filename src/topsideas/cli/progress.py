@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from topsideas.calibration.crew import Crew
 from topsideas.calibration.progress import Progress as Receiver
 from topsideas.calibration.progress import Silent
 from topsideas.search.oracle import Oracle
@@ -38,6 +39,10 @@ class _Bar:
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
         self._task = bar.add_task("starting", total=None, state="")
+        self._crew = ""
+
+    def crew(self, crew: Crew) -> None:
+        self._crew = f", {crew}"
 
     def phase(self, text: str) -> None:
         self._bar.update(self._task, description=text, total=None, completed=0, state="")
@@ -54,6 +59,7 @@ class _Bar:
         each = sum(q.seconds for q in oracle.ledger[-1:]) / max(done, 1)
         shown = "no plan yet" if best is None else f"best {len(best)} ops"
         state = f"{done} evaluations, {shown}, about {_duration(each * expected)} left"
+        state += self._crew
         self._bar.update(
             self._task,
             description=oracle.phase,

@@ -8,7 +8,8 @@ from typing import Any
 
 _ABOUT_SEARCH = {"--max_evaluations": True, "--time_limit": True}
 _CHOSEN_ANEW = {"--fp32_nodes": True, "--mode": True, "--manual": False, "--clean": False}
-_OF_A_SEARCH = {"--objective": True, "--pareto": False}
+_WORKERS = {"--ray_address": True, "--workers": True, "--worker_resources": True}
+_OF_A_SEARCH = {"--objective": True, "--pareto": False, **_WORKERS}
 
 # More ids than this are passed by naming the report.
 _MAX_IDS = 20

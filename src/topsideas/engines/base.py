@@ -9,8 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from topsideas.errors import EngineError
 from topsideas.graph.ops import Op
 from topsideas.plan import PrecisionPlan
+from topsideas.verdict import Verdict
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -164,6 +166,27 @@ class SecondOpinion(Protocol):
 
     def fused(self) -> Runnable:
         """The same plan on a target that rounds as little as fusion allows. Raises EngineError."""
+        ...
+
+
+@runtime_checkable
+class Sharded(Protocol):
+    """A runnable whose runs are made elsewhere, by workers that hold the samples."""
+
+    def verdicts(
+        self, samples: Sequence[int], bound: float, *, every: bool = False
+    ) -> Iterator[Verdict]:
+        """The verdict on each sample, in order. Whoever stops iterating stops the workers.
+
+        Args:
+            samples: Their ids.
+            bound: The largest margin that passes.
+            every: All are wanted; otherwise none behind one that fails.
+        """
+        ...
+
+    def outputs(self, samples: Sequence[int]) -> Iterator[dict[str, Any] | EngineError]:
+        """The outputs for each sample, in order, or why there are none."""
         ...
 
 

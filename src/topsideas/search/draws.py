@@ -16,7 +16,8 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from statistics import NormalDist
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -39,8 +40,6 @@ BEYOND_CHANCE = 3.0
 # so many others: what they lack is the same. Measured where predictions are worth nothing: 5
 # draws instead of 38, and the same answers where errors add up.
 _SEVERAL, _ALIKE = 8, 2
-
-_normal = NormalDist()
 
 
 class MarginFit:
@@ -82,7 +81,8 @@ class MarginFit:
         rest = dy - slope * dx
         deviation = math.sqrt((rest @ rest + 2 * self._DEVIATION**2) / (len(x) + 2))
         expected = y.mean() + slope * (self._log - x.mean())
-        return np.array([_normal.cdf(-e / deviation) for e in expected])
+        steps = expected / (deviation * math.sqrt(2))
+        return np.array([math.erfc(step) for step in steps.tolist()]) / 2
 
 
 def smaller_by_draws(
@@ -124,9 +124,19 @@ def smaller_by_draws(
 
 def drawn(ranking: Sequence[int], length: int, rng: random.Random) -> list[int]:
     """``length`` items from about the beginning of a ranking."""
+    places, state = _drawn_places(len(ranking), length, rng.getstate())
+    rng.setstate(state)
+    return [ranking[at] for at in places]
+
+
+@lru_cache(1024)
+def _drawn_places(count: int, length: int, state: Any) -> tuple[list[int], Any]:
+    """Places, and the state after; whoever looks ahead draws the same again and again."""
+    rng = random.Random()
+    rng.setstate(state)
     spread = _SPREAD * length
-    places = sorted(range(len(ranking)), key=lambda at: at + rng.gauss(0, spread))
-    return [ranking[at] for at in places[:length]]
+    places = sorted(range(count), key=lambda at: at + rng.gauss(0, spread))
+    return places[:length], rng.getstate()
 
 
 def _questions_left(oracle: Oracle, size: int) -> float:

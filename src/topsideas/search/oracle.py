@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from topsideas.search.objective import Cost, Objective
@@ -112,6 +112,23 @@ class Oracle:
     def passing(self) -> dict[Items, Verdict]:
         """The sets known to pass, with their verdicts."""
         return {items: verdict for items, verdict in self._memo.items() if verdict.passed}
+
+    def verdicts(self) -> Iterable[tuple[Items, Verdict]]:
+        """All sets that were asked about, with their verdicts."""
+        return self._memo.items()
+
+    def copy(self, judge: Callable[[Items], Verdict]) -> Oracle:
+        """An oracle that knows what this one knows, and asks ``judge``, without a budget."""
+        other = Oracle(
+            judge,
+            objective=self.objective,
+            cost=self.cost,
+            bound=self.bound,
+            phase=self.phase,
+            ledger=list(self.ledger),
+        )
+        other._memo, other._costs = dict(self._memo), self._costs
+        return other
 
     def ask(self, items: Items, then: Items | None = None) -> Verdict:
         """Judge a set. Raises BudgetSpent if that would exceed the budget.

@@ -20,7 +20,8 @@ from tests.unit.engines.typed_engines import (
 from topsideas.engines.onnxruntime import selftest
 from topsideas.engines.onnxruntime.engine import OnnxRuntimeEngine, open_onnxruntime, probe
 from topsideas.engines.onnxruntime.placement import placed_nodes
-from topsideas.engines.onnxruntime.providers import CPU, Chosen, chosen_provider
+from topsideas.engines.onnxruntime.providers import CPU, Chosen
+from topsideas.engines.onnxruntime.selftest import chosen_provider
 from topsideas.engines.options import EngineOptions
 from topsideas.engines.typed import TypedModel
 from topsideas.errors import EngineError
@@ -111,6 +112,7 @@ def test_the_cpu_provider_fails_the_self_test_by_measurement() -> None:
 def test_a_provider_that_fails_the_self_test_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     name = "HostExecutionProvider"
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [name, CPU])
+    selftest._measured.cache_clear()
     monkeypatch.setattr(selftest, "open_session", lambda *_: _Provider(lambda a: a))
     asked, model = EngineOptions(), load_model(parse(TEXT))
     with pytest.raises(EngineError, match=f"in fp32 on {name}: .*no evidence. Remedy"):
@@ -183,10 +185,31 @@ def test_wrong_options_are_refused(options: dict[str, Any], text: str) -> None:
         chosen_provider(EngineOptions(compile_options=options))
 
 
+def test_the_first_provider_that_is_real_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build for CUDA lists TensorRT too, whose libraries most machines do not have."""
+    listed = ["LackingExecutionProvider", "HostExecutionProvider", "RealExecutionProvider", CPU]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    stored = {"RealExecutionProvider": lambda a: round_to(a, FP16_NUMERICS)}
+
+    def opened(chosen: Chosen, model: bytes) -> _Provider:
+        if chosen.name == listed[0]:
+            raise EngineError("its libraries are missing")
+        return _Provider(stored.get(chosen.name, lambda a: a))
+
+    monkeypatch.setattr(selftest, "open_session", opened)
+    with np.errstate(all="ignore"):
+        assert chosen_provider(EngineOptions()).name == "RealExecutionProvider"
+        stored.clear()
+        selftest._measured.cache_clear()
+        assert chosen_provider(EngineOptions()).name == listed[0]
+        assert "libraries are missing" in probe(EngineOptions()).refusal("fp16")
+
+
 def test_the_device_is_handed_to_the_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     both = ["TensorrtExecutionProvider", "CUDAExecutionProvider", CPU]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
-    options = {"provider_options": {"trt_fp16_enable": True}, "session_options": {"a.b": "1"}}
+    options: dict[str, Any] = {"provider": both[0], "session_options": {"a.b": "1"}}
+    options["provider_options"] = {"trt_fp16_enable": True}
     chosen = chosen_provider(EngineOptions(compile_options=options, device=3))
     assert chosen.listed() == [
         ("TensorrtExecutionProvider", {"device_id": "3", "trt_fp16_enable": "true"}),

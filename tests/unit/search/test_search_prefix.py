@@ -27,7 +27,9 @@ def _needs(needed: Items, *, margins: bool = True) -> Oracle:
         margin = max((2.0 + i / COUNT for i in missing), default=0.5)
         return Verdict(passed=not missing, margin=margin if margins else None)
 
-    return Oracle(judge=judge)
+    oracle = Oracle(judge=judge)
+    oracle.ask(frozenset(range(COUNT)))  # what every search asks before it ranks
+    return oracle
 
 
 @quick

@@ -24,10 +24,9 @@ from topsideas.engines.onnxruntime.providers import (
     NAME,
     WHO,
     Chosen,
-    chosen_provider,
     open_session,
 )
-from topsideas.engines.onnxruntime.selftest import refusal
+from topsideas.engines.onnxruntime.selftest import chosen_provider, refusal
 from topsideas.engines.options import EngineOptions, refuse_emulated
 from topsideas.engines.typed import TypedModels
 from topsideas.engines.typed_run import Built, TypedExecutable
@@ -210,7 +209,8 @@ def open_onnxruntime(model: Model, options: EngineOptions) -> OnnxRuntimeEngine:
     """Open a provider for a model.
 
     Its compile options are ``provider``, ``provider_options`` and ``session_options``; without
-    the first, the first provider that reaches a device is taken, and ``--device`` names it.
+    the first, the first provider whose low format is real is taken, and ``--device`` names the
+    device.
 
     Raises:
         EngineError: The provider computes low ops in fp32, is not in this build, or an option does

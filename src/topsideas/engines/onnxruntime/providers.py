@@ -66,8 +66,8 @@ class Chosen:
         }
 
 
-def chosen_provider(options: EngineOptions) -> Chosen:
-    """The provider that the compile options name, or the first one that reaches a device.
+def possible_providers(options: EngineOptions) -> list[Chosen]:
+    """The provider that the compile options name, or those that may reach a device, in order.
 
     Raises:
         EngineError: It is not in this build of onnxruntime, or an option is unknown.
@@ -81,15 +81,19 @@ def chosen_provider(options: EngineOptions) -> Chosen:
         )
     available = ort.get_available_providers()
     devices = [name for name in available if name not in _NO_DEVICE]
-    name = merged.get("provider", devices[0] if devices else CPU)
-    if name not in available:
+    names = [merged["provider"]] if "provider" in merged else devices or [CPU]
+    if names[0] not in available:
         raise EngineError(
-            f"onnxruntime {ort.__version__} has no provider {name!r}; this build has "
+            f"onnxruntime {ort.__version__} has no provider {names[0]!r}; this build has "
             f"{', '.join(available)}. Remedy: install the build of onnxruntime that has it"
         )
+    return [_with_options(name, merged, options.device) for name in names]
+
+
+def _with_options(name: str, merged: Mapping[str, Any], device: int) -> Chosen:
     own = _texts(merged, "provider_options")
     if name in _DEVICE_OPTION:
-        own = {_DEVICE_OPTION[name]: str(options.device)} | own
+        own = {_DEVICE_OPTION[name]: str(device)} | own
     return Chosen(name, own, _texts(merged, "session_options"))
 
 

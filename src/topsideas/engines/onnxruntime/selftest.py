@@ -16,7 +16,14 @@ import numpy as np
 from onnx import parser
 
 from topsideas.engines.foreign import mapped
-from topsideas.engines.onnxruntime.providers import CPU, WHO, Chosen, open_session
+from topsideas.engines.onnxruntime.providers import (
+    CPU,
+    WHO,
+    Chosen,
+    open_session,
+    possible_providers,
+)
+from topsideas.engines.options import EngineOptions
 from topsideas.errors import EngineError
 from topsideas.precision import FP16, PRECISIONS
 
@@ -57,6 +64,19 @@ def refusal(chosen: Chosen, precision: str) -> str:
         return CPU_REASON + _REMEDY
     found = _measured(chosen.name, _items(chosen.options), _items(chosen.session), precision)
     return f"{found}. {_REMEDY}" if found else ""
+
+
+def chosen_provider(options: EngineOptions) -> Chosen:
+    """The provider that is asked for, or the first whose low format is real.
+
+    A build lists providers whose libraries need not be there. If none is real, it is the first.
+
+    Raises:
+        EngineError: It is not in this build of onnxruntime, or an option is unknown.
+    """
+    possible, precision = possible_providers(options), options.numerics.precision.name
+    real = (chosen for chosen in possible if len(possible) == 1 or not refusal(chosen, precision))
+    return next(real, possible[0])
 
 
 def _items(options: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

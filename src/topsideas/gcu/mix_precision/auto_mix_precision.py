@@ -19,12 +19,14 @@ from topsideas.calibration.references import SampleSource
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.selection import select_ops
 from topsideas.calibration.settings import VALIDATOR_SECONDS, Settings, Validator
-from topsideas.engines.base import Executable, OwnOps, finalized
+from topsideas.calibration.team import Team, team_of
+from topsideas.engines.base import Executable, Identity, OwnOps, finalized
 from topsideas.engines.emulator.engine import EmulatorExecutable, emulator_numerics
 from topsideas.engines.emulator.runtime import default_threads
 from topsideas.engines.options import EngineOptions, Isolation, memory_size
 from topsideas.engines.registry import ENGINES, choose, open_engine
 from topsideas.errors import UsageError
+from topsideas.executors.base import Executor
 from topsideas.gcu.mix_precision.py_engine import Compiled, PyEngine
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
@@ -63,6 +65,8 @@ class AutoMixPrecision:
         memory_limit: Hold at most so much of weights and intermediate tensors: bytes, or a text
             like ``8G``; a third of the memory if None. Results do not depend on it.
         workspace: A folder that remembers verdicts between runs; none if None.
+        executor: Starts workers that judge plans, like
+            :class:`topsideas.executors.ray_pool.RayExecutor`; this process if None.
 
     Attributes:
         result: What the last :meth:`run` found, with all its evidence; None before.
@@ -90,6 +94,7 @@ class AutoMixPrecision:
         threads: int | None = None,
         memory_limit: int | str | None = None,
         workspace: str | Path | None = None,
+        executor: Executor | None = None,
     ) -> None:
         low = _choice(PRECISIONS, precision, "precision")
         self._model = load_model(model, low)
@@ -106,7 +111,7 @@ class AutoMixPrecision:
             threads=threads or default_threads(),
             memory_limit=_memory(memory_limit),
         )
-        self._workspace = workspace
+        self._workspace, self._executor = workspace, executor
         self._propose, self._max_builds = _choice(_PROPOSE, propose, "propose"), max_builds
         self._scope = ExitStack()
         self.result: SearchResult | None = None
@@ -222,6 +227,7 @@ class AutoMixPrecision:
             golden=engines.golden,
             proposer=engines.proposer,
             proposers=engines.proposers,
+            team=self._team(self._options, engines.engine.identity()),
         )
 
     def finalize(
@@ -276,6 +282,11 @@ class AutoMixPrecision:
         return replace(
             self._options, device=card_id, cluster=clusters, resource_mode=resource_mode
         )
+
+    def _team(self, options: EngineOptions, identity: Identity) -> Team | None:
+        if self._executor is None:
+            return None
+        return team_of(self._executor, self._engine, self._model, options, identity)
 
     def _store(self, stack: ExitStack, options: EngineOptions) -> Store:
         if self._workspace is None:

@@ -1,0 +1,1 @@
+"""Workers: long-lived states elsewhere that do tasks. What they do, executors do not know."""

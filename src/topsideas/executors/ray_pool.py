@@ -1,0 +1,370 @@
+"""Workers that are Ray actors, on this machine or all over a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from topsideas.errors import EngineError, TopsideasError, UsageError
+from topsideas.executors.base import Done, Event, Joined, Lost, Seat, Worker
+
+LOCAL, AUTO, CLIENT = "local", "auto", "ray://"
+
+# A local Ray's shared memory, bytes; it holds the model and the samples, and spills to disk.
+_OBJECT_STORE = 256 << 20
+# A worker that cannot start so many times in a row is given up.
+_STARTS = 3
+# Ray is started so many times, should it take too long.
+_ATTEMPTS = 2
+_NAMESPACE = "topsideas"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class RayExecutor:
+    """Runs workers on Ray.
+
+    Attributes:
+        address: ``local`` starts Ray on this machine for as long as the search takes, reachable
+            from this machine only; ``auto`` joins the cluster this machine belongs to;
+            ``ray://HOST:PORT`` one that is elsewhere.
+        workers: How many; one per device if there are several, else one per processor.
+        devices: The cards of each machine; a worker owns one of them.
+        resources: What Ray must set aside for a worker, by name: ``CPU``, ``GPU``, ``memory`` in
+            bytes, or a resource of the cluster's own.
+
+    Raises:
+        UsageError: The address or a number makes no sense.
+    """
+
+    address: str = LOCAL
+    workers: int | None = None
+    devices: Sequence[int] = ()
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.address not in (LOCAL, AUTO) and not self.address.startswith(CLIENT):
+            raise UsageError(
+                f"ray_address {self.address!r}: expected local, auto or ray://HOST:PORT"
+            )
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"workers {self.workers!r}: expected at least 1")
+        if len(set(self.devices)) < len(self.devices):
+            raise UsageError(f"devices {list(self.devices)}: expected each card once")
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether workers surely see this machine's files."""
+        return self.address == LOCAL
+
+    def open(self, make: Callable[[Seat], Worker]) -> RayPool:
+        """Connect, and start the workers. Raises EngineError."""
+        return RayPool(self, make)
+
+
+class RayPool:
+    """See :class:`topsideas.executors.base.Pool`."""
+
+    def __init__(self, executor: RayExecutor, make: Callable[[Seat], Worker]) -> None:
+        self._ray = _import_ray()
+        self._executor = executor
+        self._owns = not self._ray.is_initialized()
+        if self._owns:
+            _connect(self._ray, executor)
+        try:
+            self.seats = self._placed()
+            self._run = uuid.uuid4().hex[:6]
+            self._class = _actor_class(self._ray)
+            self._make = self._ray.put(make)
+            self._actors: dict[int, Any] = {}
+            self._starting: dict[Any, int] = {}
+            self._working: dict[Any, tuple[int, int]] = {}
+            self._fails: dict[int, int] = {}
+            self._lives = 0
+            for seat in self.seats:
+                self._start(seat.number)
+        except BaseException:
+            self.close()
+            raise
+
+    def share(self, value: Any) -> Any:
+        """Put a value into Ray's object store; it travels to a machine when it is needed there."""
+        return self._ray.put(value)
+
+    def submit(
+        self, seat: int, ticket: int, task: Any, shared: Sequence[Any] = (), name: str = ""
+    ) -> None:
+        """Call the actor."""
+        method = self._actors[seat].work
+        if name:
+            method = method.options(name=name)
+        self._working[method.remote(ticket, task, *shared)] = seat, ticket
+
+    def stop(self, ticket: int) -> None:
+        """Tell the actor."""
+        for seat, given in self._working.values():
+            if given == ticket:
+                self._actors[seat].stop.remote(ticket)
+
+    def wait(self, seconds: float | None) -> list[Event]:
+        """What happened."""
+        refs = [*self._working, *self._starting]
+        if not refs:
+            raise EngineError("no worker is left: none could start; see Ray's logs")
+        ready, rest = self._ray.wait(refs, num_returns=1, timeout=seconds)
+        if ready and rest:
+            more, _ = self._ray.wait(rest, num_returns=len(rest), timeout=0)
+            ready = [*ready, *more]
+        return [event for ref in ready for event in self._events(ref)]
+
+    def now(self) -> float:
+        """Seconds."""
+        return time.monotonic()
+
+    def close(self) -> None:
+        """End the actors, and Ray if it was started here."""
+        for actor in getattr(self, "_actors", {}).values():
+            with contextlib.suppress(Exception):  # whatever Ray says of one that is gone
+                self._ray.kill(actor)
+        if self._owns:
+            self._ray.shutdown()
+
+    # --- what happens to actors ----------------------------------------------------------------
+
+    def _events(self, ref: Any) -> list[Event]:
+        if ref in self._starting:
+            return self._started(ref, self._starting.pop(ref))
+        if ref not in self._working:  # its worker was lost meanwhile
+            return []
+        seat, ticket = self._working.pop(ref)
+        errors = self._ray.exceptions
+        try:
+            return [Done(seat, ticket, self._ray.get(ref))]
+        except errors.RayActorError as error:
+            return self._lost(seat, [ticket], error)
+        except errors.RayTaskError as error:
+            if isinstance(error.cause, MemoryError):
+                return self._lost(seat, [ticket], error.cause)
+            raise _as_ours(error) from error
+        except errors.OutOfMemoryError as error:
+            return self._lost(seat, [ticket], error)
+        except (errors.ObjectLostError, errors.TaskCancelledError) as error:
+            return [Lost(seat, (ticket,), _first_line(error), alive=True)]
+
+    def _started(self, ref: Any, seat: int) -> list[Event]:
+        try:
+            where = self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            self._fails[seat] = self._fails.get(seat, 0) + 1
+            cause = getattr(error, "cause", None) or error
+            refused = _own_error(error)
+            if refused is not None and not self._lives:
+                raise refused from error
+            self._end(seat)
+            if self._fails[seat] < _STARTS:
+                self._start(seat)
+            elif not (self._starting or self._actors):
+                raise EngineError(f"no worker can start: {_first_line(cause)}") from error
+            return []
+        self._lives += 1
+        self._fails[seat] = 0
+        return [Joined(seat, f"worker {seat} on {where}")]
+
+    def _lost(self, seat: int, tickets: list[int], error: BaseException) -> list[Event]:
+        """The end of a worker and of all it was given; another takes its seat."""
+        tickets += [t for s, t in self._working.values() if s == seat]
+        self._working = {r: (s, t) for r, (s, t) in self._working.items() if s != seat}
+        self._end(seat)
+        self._start(seat)
+        return [Lost(seat, tuple(tickets), _first_line(error))]
+
+    def _start(self, seat: int) -> None:
+        options = self._placement(seat)
+        self._births = getattr(self, "_births", 0) + 1
+        name = f"topsideas worker {seat}{_device_text(self.seats[seat])} ({self._run}"
+        actor = self._class.options(name=f"{name}-{self._births})", **options).remote(
+            self._make, self.seats[seat]
+        )
+        self._actors[seat] = actor
+        self._starting[actor.ready.remote()] = seat
+
+    def _end(self, seat: int) -> None:
+        actor = self._actors.pop(seat, None)
+        with contextlib.suppress(Exception):  # whatever Ray says of one that is gone
+            self._ray.kill(actor)
+
+    # --- where they are ------------------------------------------------------------------------
+
+    def _placed(self) -> list[Seat]:
+        """A seat per device of each machine, or as many as were asked for."""
+        nodes = self._nodes()
+        devices = list(self._executor.devices)
+        asked = self._executor.workers
+        if devices:
+            count = min(asked or len(nodes) * len(devices), len(nodes) * len(devices))
+            pairs = [(node, device) for device in devices for node in nodes][:count]
+            self._homes = [node for node, _ in pairs]
+            return [
+                Seat(at, device, self._homes.count(node))
+                for at, (node, device) in enumerate(pairs)
+            ]
+        count = asked or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        self._homes = []
+        return [Seat(at, None, -(-count // len(nodes))) for at in range(count)]
+
+    def _nodes(self) -> list[str]:
+        """The machines that have what a worker needs."""
+        needed = {k: v for k, v in self._executor.resources.items() if k != "memory"}
+        alive = [node for node in self._ray.nodes() if node["Alive"]]
+        fit = [
+            node["NodeID"]
+            for node in alive
+            if all(node["Resources"].get(name, 0) >= amount for name, amount in needed.items())
+        ]
+        if not fit:
+            raise EngineError(
+                f"no machine of the Ray cluster has {dict(needed)} for a worker; it has "
+                f"{[node['Resources'] for node in alive]}"
+            )
+        return fit
+
+    def _placement(self, seat: int) -> dict[str, Any]:
+        resources = dict(self._executor.resources)
+        options: dict[str, Any] = {
+            "num_cpus": resources.pop("CPU", 1 if self._executor.address != LOCAL else 0),
+            "num_gpus": resources.pop("GPU", 0),
+            "scheduling_strategy": "SPREAD",
+        }
+        if "memory" in resources:
+            options["memory"] = int(resources.pop("memory"))
+        if resources:
+            options["resources"] = resources
+        if self._homes:  # a card is where it is
+            strategies = self._ray.util.scheduling_strategies
+            options["scheduling_strategy"] = strategies.NodeAffinitySchedulingStrategy(
+                self._homes[seat], soft=False
+            )
+        return options
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.util.scheduling_strategies
+    except ImportError as error:
+        raise EngineError(
+            f"Ray cannot start: {error}. Remedy: pip install 'topsideas[ray]'"
+        ) from error
+    return ray
+
+
+def _connect(ray: Any, executor: RayExecutor, attempts: int = _ATTEMPTS) -> None:
+    """Join a cluster, or start one here; Ray gives a machine 30 s, which a busy one exceeds."""
+    try:
+        _init(ray, executor)
+    except Exception as error:  # Ray raises RuntimeError, ConnectionError and a plain Exception
+        if executor.address == LOCAL and attempts > 1 and "timed out" in str(error):
+            ray.shutdown()
+            _connect(ray, executor, attempts - 1)
+            return
+        raise EngineError(
+            f"Ray at {executor.address!r} cannot be reached: {_first_line(error)}; expected a "
+            "cluster that runs (ray start --head), with RAY_AUTH_MODE=token if it asks for one, "
+            "or --ray_address local"
+        ) from error
+
+
+def _init(ray: Any, executor: RayExecutor) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": _NAMESPACE}
+    if executor.address != LOCAL:
+        ray.init(executor.address, **quiet)
+        return
+    with _loopback(ray):
+        ray.init(
+            LOCAL,
+            num_cpus=executor.workers or len(executor.devices) or os.cpu_count() or 1,
+            object_store_memory=_OBJECT_STORE,
+            include_dashboard=False,
+            **quiet,
+        )
+
+
+@contextlib.contextmanager
+def _loopback(ray: Any) -> Iterator[None]:
+    """Have a Ray that starts meanwhile listen on 127.0.0.1 only, as it does on a desktop system.
+
+    Whoever reaches a port of Ray may run code there. Ray decides by an environment variable, which
+    its processes read, and by what it made of it in this process when it was imported.
+    """
+    constants = ray._private.ray_constants
+    before, variable = constants.ENABLE_RAY_CLUSTER, constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    there = os.environ.get(variable)
+    os.environ[variable], constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+        if there is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = there
+
+
+def _actor_class(ray: Any) -> Any:
+    class Actor:
+        """Holds a worker; what it is told to stop, it hears while it works."""
+
+        def __init__(self, make: Callable[[Seat], Worker], seat: Seat) -> None:
+            self._worker = make(seat)
+            self._stopped = -1
+
+        @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]
+        def ready(self) -> str:
+            """Where it is."""
+            return f"{ray.util.get_node_ip_address()}, process {os.getpid()}"
+
+        @ray.method(concurrency_group="control")  # type: ignore[untyped-decorator]
+        def stop(self, ticket: int) -> None:
+            """Give a task up; tickets grow, so all older ones are given up too."""
+            self._stopped = max(self._stopped, ticket)
+
+        def work(self, ticket: int, task: Any, *shared: Any) -> Any:
+            """Do a task."""
+            return self._worker.work(task, shared, lambda: ticket <= self._stopped)
+
+    # One that dies is replaced here, not by Ray, so that what it was at is known.
+    return ray.remote(concurrency_groups={"control": 1}, max_restarts=0)(Actor)
+
+
+def _own_error(error: BaseException | None) -> TopsideasError | None:
+    """Our error that a worker raised, wherever Ray put it."""
+    while error is not None:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, TopsideasError):
+            return cause
+        error = error.__cause__
+    return None
+
+
+def _as_ours(error: Any) -> TopsideasError:
+    return _own_error(error) or EngineError(
+        f"a worker failed: {_first_line(error.cause or error)}"
+    )
+
+
+def _device_text(seat: Seat) -> str:
+    return "" if seat.device is None else f" on device {seat.device}"
+
+
+def _first_line(error: BaseException) -> str:
+    """What an error says, in short. Ray puts a worker's own error last, with colours."""
+    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
+    telling = lines[-1:] if lines and "Error" in lines[-1] else lines[:1]
+    return f"{type(error).__name__}: {''.join(telling)}"[:300]
