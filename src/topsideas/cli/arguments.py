@@ -31,7 +31,8 @@ examples:
         --sample_dir samples --workspace ws --mode CALC --fp32_nodes 62 63
 
 exit codes: 0 accuracy reached, 1 not reached, 2 bad usage or input,
-            3 engine failure, 130 interrupted (the best plan so far is kept)
+            3 engine failure, 4 a bug of this tool,
+            130 interrupted (the best plan so far is kept)
 """
 
 _TARGETS = {
