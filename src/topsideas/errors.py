@@ -6,7 +6,7 @@
     │   ├── ModelError            the ONNX model
     │   ├── SampleError           an npz sample
     │   ├── PlanError             op ids, names or plan files
-    │   └── ValidatorError        the user's ``val_func`` raised or returned a non-bool
+    │   └── ValidatorError        the user's ``val_func`` raised, hung or returned a non-bool
     ├── WorkspaceError        the workspace is foreign, locked or not writable          exit 2
     ├── BaselineError         even fp32 misses the golden outputs: nothing to search    exit 1
     └── EngineError           an engine is missing, refused, or failed                 exit 3
@@ -19,6 +19,10 @@ from __future__ import annotations
 
 EXIT_INTERRUPTED = 130
 """What the command line returns after Ctrl-C; no error, the best answer so far is kept."""
+
+
+EXIT_BUG = 4
+"""What the command line returns after an error that nobody foresaw: a bug of ours."""
 
 
 class TopsideasError(Exception):

@@ -16,12 +16,20 @@ class Precision:
         onnx_type: The ``onnx.TensorProto`` element type.
         max: The largest finite magnitude.
         smallest_normal: The smallest normal magnitude.
+        digits: Binary digits of the significand, the hidden one included: whole numbers up to
+            ``2**digits`` are all held.
     """
 
     name: str
     onnx_type: int
     max: float
     smallest_normal: float
+    digits: int
+
+    @property
+    def smallest(self) -> float:
+        """The smallest subnormal magnitude."""
+        return self.smallest_normal * 2.0 ** (1 - self.digits)
 
     def __reduce__(self) -> tuple[Callable[[str], Precision], tuple[str]]:
         """Copies and what other processes send are the formats below, never look-alikes."""
@@ -32,8 +40,8 @@ def _by_name(name: str) -> Precision:
     return PRECISIONS[name]
 
 
-FP16 = Precision("fp16", 10, 65504.0, 2.0**-14)
-BF16 = Precision("bf16", 16, 3.3895313892515355e38, 2.0**-126)
+FP16 = Precision("fp16", 10, 65504.0, 2.0**-14, 11)
+BF16 = Precision("bf16", 16, 3.3895313892515355e38, 2.0**-126, 8)
 PRECISIONS = {p.name: p for p in (FP16, BF16)}
 
 

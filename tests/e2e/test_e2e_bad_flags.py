@@ -247,7 +247,7 @@ MISTAKES += [
         ["--output_json", "model.onnx"],
         "model.onnx: exists and is no repor",
     ),
-    ("too many ids", ["--fp32_nodes", "@huge"], "huge: over 64 MB; expected a list of op ids"),
+    ("too many ids", ["--fp32_nodes", "@huge"], "huge: over 256 MB; expected a list of op ids"),
 ]
 LONG = "long" * 100
 MISTAKES += [
@@ -286,7 +286,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     for name, content in FILES.items():
         made.file(name, content)
     with made.file("huge", b"").open("r+b") as huge:
-        huge.truncate(65 << 20)  # takes no room on the disk
+        huge.truncate(257 << 20)  # takes no room on the disk
     assert made.run().code == 0
     return made
 

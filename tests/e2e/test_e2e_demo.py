@@ -170,7 +170,7 @@ def test_auto_says_on_the_console_what_the_report_holds(auto: Outcome) -> None:
     lines = auto.out.splitlines()
     assert lines[0].startswith("PASS  2 ops in fp32, margin 0.")
     assert any(
-        line.startswith("62  Mul         Mul_62         overflows; without it sample ")
+        line.startswith("62  Mul         Mul_62         output overflow; without it sample ")
         for line in lines
     )
     evaluations = auto.found["search"]["evaluations"]

@@ -293,6 +293,15 @@ def test_error_page_names_every_class_with_its_code() -> None:
             assert f"| `{name}` | {value.exit_code} |" in text, name
 
 
+@pytest.mark.parametrize("name", ["security", "reliability"])
+def test_promises_name_tests_that_exist(name: str) -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / f"docs/{name}.md").read_text("utf-8")))
+    files = (ROOT / "tests").rglob("test_*.py")
+    there = {t for f in files for t in re.findall(r"def (test_\w+)", f.read_text("utf-8"))}
+    assert len(named) > 5
+    assert named <= there, named - there
+
+
 def test_changelog_has_the_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert "## [Unreleased]" in text

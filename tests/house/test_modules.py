@@ -21,8 +21,15 @@ CHANGING = {
     "_Switching": "a graph being rewritten",
     "_Cut": "a model being cut",
     "Felt": "remembers what it measured",
+    "Ordering": "one ordering, from start to end",
     "Ranking": "one ranking, from start to end",
+    "EmulatedPlans": "remembers what it built",
     "PairTally": "grows block by block",
+    "Noise": "remembers what it found",
+    "EvidenceRun": "one run, from start to end",
+    "_Seen": "grows turn by turn",
+    "RepairSearch": "one search, from start to end",
+    "_Rescaling": "a graph being rewritten",
 }
 
 

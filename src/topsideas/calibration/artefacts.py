@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
 from topsideas.calibration.export import Feeds, export_model
 from topsideas.engines.base import Engine, finalized
-from topsideas.graph.conversion_files import write_model
+from topsideas.graph.conversion_files import folder_beside, write_model
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Numerics
@@ -35,9 +35,9 @@ def save_executables(
         final = finalize and prefix == "fp16"
         executable = finalized(engine, kept) if final else engine.compile(kept)
         saved = _claimed(place, f"{prefix}.executable")
-        executable.save(saved)
+        _write_whole(saved, executable.save)
         dump = place.path(f"irdump/tops_ir_dump_{prefix}.log")
-        executable.dump(dump)
+        _write_whole(dump, executable.dump)
         files |= {f"{prefix}_executable": str(saved), f"{prefix}_hlir": str(dump)}
     return files
 
@@ -80,6 +80,14 @@ def export_deploy_model(
     export = export_model(model, plan, numerics, path, inputs=inputs)
     casts = f"deploy model: {export.casts} casts, {export.cast_bytes} bytes through them per pass"
     return [casts, f"deploy model: {export.checks[-1]}", *export.warnings]
+
+
+def _write_whole(target: Path, write: Callable[[Path], object]) -> None:
+    """Let an engine write a file, and what belongs beside it, complete or not at all."""
+    with folder_beside(target) as folder:
+        write(Path(folder) / target.name)
+        for file in sorted(Path(folder).iterdir(), reverse=True):  # weights before the model
+            file.replace(target.parent / file.name)
 
 
 def _claimed(place: Place, name: str) -> Path:

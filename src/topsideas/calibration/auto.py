@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from topsideas.calibration.controls import check_deterministic, refuse_baseline
+from topsideas.calibration.controls import refuse_baseline
 from topsideas.calibration.curve import Curve, margin_curve
-from topsideas.calibration.felt import Felt, View
+from topsideas.calibration.felt import Felt
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
+from topsideas.calibration.noise import Noise
+from topsideas.calibration.ordering import Ordering
 from topsideas.calibration.pricing import PlanCost, plan_cost
 from topsideas.calibration.progress import Progress
-from topsideas.calibration.ranking import Ranking, overflowing, telling
 from topsideas.calibration.references import References
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.settings import Settings
@@ -26,7 +26,6 @@ from topsideas.search.cheapest import cheapen
 from topsideas.search.objective import Objective
 from topsideas.search.oracle import BudgetSpent, Items, Oracle
 from topsideas.search.pareto import nested
-from topsideas.search.prefix import decisive, shortest_prefix
 from topsideas.search.ranked import ranked_search, refined
 from topsideas.verdict import Verdict
 
@@ -76,7 +75,6 @@ class AutoSearch:
             bound=self.settings.bound,
         )
         self.must = self.settings.must_keep & self.candidates
-        self._over: frozenset[int] = frozenset()
         self._felt = Felt(
             self.engine,
             self.candidates,
@@ -87,12 +85,24 @@ class AutoSearch:
             self.settings.threads,
             self._check_time,
         )
-        self._start = 0
+        self._ordering = Ordering(
+            self.engine,
+            self.candidates,
+            self.must,
+            self.precision,
+            self.references,
+            self.settings,
+            self.journal,
+            self.progress,
+            self.oracle,
+            self._verdicts,
+            self._felt,
+        )
         self._ranking: list[int] | None = None
-        self._errors: list[float] = []
         self._refuted = 0
-        self._are_compared = self.judge.strict
+        self._noise = Noise(self.engine, self.judge, self.journal)
         self._differ = self.journal.recall("differ", None)  # of an earlier run
+        self._are_compared = bool(self.journal.recall("compared", None) or self._differ)
 
     def run(self) -> SearchResult:
         """Search.
@@ -115,20 +125,28 @@ class AutoSearch:
 
     def _answer(self) -> Items:
         self.oracle.phase = "all low"
-        return self.must if self.oracle.passes(self.must) else self.search()
+        if not self.oracle.passes(self.must):
+            return self.search()
+        if self._noise.is_possible:
+            self._check_deterministic()
+            if self._noise.note and not (verdict := self._again(self.must)).passed:
+                self.oracle.refute(self.must, verdict)
+                return self.search()
+        return self.must
 
     def search(self) -> Items:
         """The answer, where keeping nothing but what must be kept fails. Raises BudgetSpent."""
         self.check_controls()
         if self._ranking is None:
-            self._ranking = self._rank()
+            self._ranking = self._ordering.order()
         return self._by_objective(self._ranked(self._ranking))
 
     def _ranked(self, ranking: list[int]) -> Items:
         """The answer by the ranking; where another tolerance has one, from there on."""
         nearby = self.journal.nearby() & self.candidates - self.must
         if not nearby:
-            return ranked_search(self.oracle, self.must, ranking, self._start, self._errors)
+            start, errors = self._ordering.start, self._ordering.errors
+            return ranked_search(self.oracle, self.must, ranking, start, errors)
         order = sorted(ranking, key=lambda op: op not in nearby)
         return ranked_search(self.oracle, self.must, order, len(nearby))
 
@@ -173,117 +191,19 @@ class AutoSearch:
             refuse_baseline(verdict, self.settings)
 
     def _check_deterministic(self) -> None:
-        if not self.journal.recall("control", "same"):
-            inputs = self.references.inputs(self.judge.hardest)
-            check_deterministic(self.judge.once(self.must), inputs)
-            self.journal.record("control", "same", value=True)
+        inputs = self.references.inputs(self.judge.hardest)
+        if self._noise.look(self.judge.once(self.must), inputs):
+            self._check_noisy_baseline()
 
-    def _rank(self) -> list[int]:
-        """The order in which to keep ops: first what overflows or leaves outputs without a number.
+    def _check_noisy_baseline(self) -> None:
+        """All-kept must pass every time."""
+        verdict = self._again(self.candidates)
+        if not verdict.passed:
+            refuse_baseline(verdict, self.settings)
 
-        What does so drowns what all others do. It is all that is returned if that is enough.
-        """
-        self.progress.phase("tracing fp32 ranges")
-        self._over = self._overflowing()
-        over = sorted(self._over - self.must)
-        first: list[int] = []
-        if over:
-            first = self._measured(over, self._views(frozenset())).order()
-        if first and self._suffice(first):
-            return first
-        while breaking := self._breaking(frozenset(first)):
-            first += breaking
-            if self._suffice(first):
-                return first
-        return self._completed(first)
-
-    def _completed(self, first: list[int]) -> list[int]:
-        """``first`` and all others in their order, measured wherever it turns out to matter.
-
-        An op that is needed and was overlooked stands far behind, and the shortest prefix that
-        passes ends with it. Then groups are split further if it is in one; else only another
-        sample needs it, or elements that nobody watched, and ops are measured there too.
-        """
-        views = self._views(frozenset(first))
-        ranking = self._measured(self._others(first), views)
-        order = first + self._order(ranking, len(first))
-        found = None if self.journal.nearby() else self._overlooked(order)
-        if found is None:
-            return order
-        op, view = found
-        if ranking.is_exact(op) or view.sample not in [v.sample for v in views]:
-            views = [*views, view]
-        again = self._measured(self._others(first), views)
-        again.thorough = not ranking.is_exact(op)
-        return first + self._order(again, len(first))
-
-    def _overlooked(self, order: list[int]) -> tuple[int, View] | None:
-        """The op that the shortest prefix ends with, not by chance, and where it is needed."""
-        self.oracle.phase = "prefix"
-        prefix = shortest_prefix(self.oracle, self.must, order, self._start)
-        verdict = decisive(self.oracle, self.must, prefix)
-        if verdict is None or verdict.sample is None:
-            return None
-        before = order[: prefix.length - 1]
-        return order[prefix.length - 1], View(verdict.sample, self.must.union(before))
-
-    def _suffice(self, first: list[int]) -> bool:
-        self.oracle.phase = "overflow"
-        self._start = len(first)
-        return self.oracle.passes(self.must.union(first))
-
-    def _others(self, first: Iterable[int]) -> list[int]:
-        return sorted(self.candidates - self.must.union(first))
-
-    def _breaking(self, kept: Items) -> list[int]:
-        """Ops that leave outputs of the worst sample without a number, while ``kept`` is kept."""
-        worst = self._verdicts(self.must | kept)[0]
-        if worst.margin != math.inf or worst.sample is None:
-            return []
-        view = View(worst.sample, self.must | kept)
-        ranking = self._measured(self._others(kept), [view])
-        return ranking.order()[: ranking.breaking]
-
-    def _overflowing(self) -> frozenset[int]:
-        if not self.engine.capabilities().traces:
-            return frozenset()  # what an engine does not show must be found by asking
-        key = self.references.ids
-        known = self.journal.recall("overflow", key)
-        if known is None:
-            feeds = (self.references.inputs(i) for i in self.references.ids)
-            known = sorted(overflowing(self.engine, self.candidates, feeds, self.precision.max))
-            self.journal.record("overflow", key, known)
-        return frozenset(known)
-
-    def _views(self, kept: Items) -> list[View]:
-        """Where to measure ops while ``kept`` is kept."""
-        verdicts = self._verdicts(self.must | kept)
-        samples = telling(verdicts, self.references.size) or self.references.ids[:1]
-        return [View(sample, self.must | kept) for sample in samples]
-
-    def _order(self, ranking: Ranking, start: int) -> list[int]:
-        """The order of all but the first ``start`` ops, which are needed anyway."""
-        order = ranking.order()
-        # Without what is needed anyway the error has no bound.
-        self._errors = [math.inf] * start + ranking.errors.tolist()
-        self._start = start + ranking.expected
-        return order
-
-    def _measured(self, items: Sequence[int], views: Sequence[View]) -> Ranking:
-        """A ranking of ``items``, to be ordered, at some views of which the first is the worst."""
-        self.progress.phase("measuring the effect of ops")
-        for view in views:
-            self._felt.watch(view)
-        return Ranking(
-            engine=self.engine,
-            felt=self._felt,
-            items=items,
-            views=views,
-            worst=self._verdicts(views[0].kept)[0].margin,
-            bound=self.settings.bound,
-            count=len(self.references.ids),
-            watch=self.progress.measured,
-        )
+    def _again(self, kept: Items) -> Verdict:
+        """The verdict by a stricter rule than the one that the oracle knows."""
+        return self._recall(kept) or self._judge_and_record(kept)
 
     def _check_time(self) -> None:
         limit = self.settings.budget.seconds
@@ -305,6 +225,9 @@ class AutoSearch:
             return kept
         self._refuted = 1
         self.judge.strict = True
+        if not isinstance(self.engine.compile(PrecisionPlan(kept)), SecondOpinion):
+            self._noise.contradicted()
+            self._check_noisy_baseline()
         doubted = self.oracle.refute(kept, verdict)
         if self._ranking is None:  # it was the plan that keeps nothing
             return self._answer()
@@ -323,7 +246,7 @@ class AutoSearch:
             return self.judge.judge(kept)
         known = self.journal.recall("confirm", sorted(kept))
         if known is not None:
-            return Verdict.from_json(known)
+            return self._resumed(Verdict.from_json(known))[0]
         self.progress.phase("verifying the answer")
         verdict = self.judge.judge_executable(executable.second_opinion())
         self.journal.record("confirm", sorted(kept), verdict.to_json())
@@ -332,7 +255,13 @@ class AutoSearch:
     def _recall(self, kept: Items) -> Verdict | None:
         if self._differ == sorted(kept):
             self.judge.strict = True
-        return self.journal.verdict(kept, strict=self.judge.strict)
+        known = self.journal.verdict(kept, strict=self.judge.strict)
+        return known and self._resumed(known)[0]
+
+    def _resumed(self, *verdicts: Verdict) -> list[Verdict]:
+        """Verdicts of an earlier run, after which this one goes on as that did."""
+        self.judge.resume(*verdicts)
+        return list(verdicts)
 
     def _judge_and_record(self, kept: Items) -> Verdict:
         verdict = self.judged(kept)
@@ -356,6 +285,7 @@ class AutoSearch:
             return verdict
         second = self.judge.margin_in(executable.second_opinion(), verdict.sample)
         if abs(second - verdict.margin) <= _ALIKE * self.settings.bound:
+            self.journal.record("compared", None, value=True)
             return verdict
         self.judge.strict = True
         baseline = self.judge.other_verdict(self.candidates)
@@ -380,12 +310,13 @@ class AutoSearch:
 
     def _verdicts(self, kept: Items) -> list[Verdict]:
         """The verdicts on every sample, the worst first."""
-        known = self.journal.recall("full", sorted(kept))
+        key = sorted(kept) if self.judge.repeats == 1 else [sorted(kept), self.judge.repeats]
+        known = self.journal.recall("full", key)
         if known is not None:
-            return [Verdict.from_json(v) for v in known]
+            return self._resumed(*(Verdict.from_json(v) for v in known))
         runner = self.judge.once(kept) if kept == self.must else None
         verdicts = self.judge.verdicts(kept, runner)
-        self.journal.record("full", sorted(kept), [v.to_json() for v in verdicts])
+        self.journal.record("full", key, [v.to_json() for v in verdicts])
         return verdicts
 
     def _result(self, final: Items, stopped: str, curve: Curve | None = None) -> SearchResult:
@@ -408,7 +339,7 @@ class AutoSearch:
             curve=curve,
             stopped=stopped,
             witnesses=witnesses,
-            overflowing=self._over,
+            overflowing=self._ordering.overflowing,
             felt=self._felt.margins,
             ledger=tuple(self.oracle.ledger),
             evaluations=self.oracle.evaluations - (curve.evaluations if curve else 0),
@@ -416,9 +347,12 @@ class AutoSearch:
             holdout=self._held_out(final),
             refuted=self._refuted,
             confirmed=not stopped or self.judge.strict,
+            noise=self._noise.note,
         )
 
     def _held_out(self, kept: Items) -> Verdict | None:
         if self.held is None:
             return None
-        return Judge(self.engine, self.held, self.settings).full_margin(kept)
+        judge = Judge(self.engine, self.held, self.settings)
+        judge.repeats = self.judge.repeats
+        return judge.full_margin(kept)

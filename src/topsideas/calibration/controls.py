@@ -1,14 +1,12 @@
-"""What must hold before a search can mean anything: fp32 passes, and runs repeat."""
+"""What must hold before a search can mean anything: every op in fp32 passes."""
 
 from __future__ import annotations
 
 from typing import NoReturn
 
-from topsideas.calibration.judge import FUSED, SECOND, Arrays
+from topsideas.calibration.judge import FUSED, SECOND
 from topsideas.calibration.settings import Settings
-from topsideas.engines.base import Runnable
 from topsideas.errors import BaselineError, EngineError
-from topsideas.stats.criteria import Tolerance, margin
 from topsideas.verdict import Verdict
 
 
@@ -30,25 +28,6 @@ def refuse_baseline(verdict: Verdict, settings: Settings) -> NoReturn:
         "repair that: check that the golden files come from this model and these inputs, or "
         "widen the tolerance"
     )
-
-
-def check_deterministic(runner: Runnable, inputs: Arrays) -> None:
-    """Run a plan twice on one sample: the same question must get the same answer.
-
-    Raises:
-        EngineError: An output differs.
-    """
-    try:
-        first, second = runner.run(inputs), runner.run(inputs)
-    except EngineError:
-        return  # a plan that cannot run fails: that is a verdict, and the same one twice
-    for name in first:
-        if margin(second[name], first[name], Tolerance(0.0, 0.0)) > 0:
-            raise EngineError(
-                f"two runs of the same plan on the same sample differ in output {name!r}; "
-                "expected the same answer twice. Remedy: give the model's random ops a seed, "
-                "or make their values inputs"
-            )
 
 
 def _missed(verdict: Verdict, settings: Settings) -> str:

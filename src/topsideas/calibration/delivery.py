@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from topsideas.calibration.plans import PlanFile
 from topsideas.errors import UsageError
 from topsideas.formats.base import Order
 from topsideas.formats.registry import FORMATS, ONNX, write
+from topsideas.graph.conversion_files import folder_beside
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def deliver(
             raise UsageError(f"{flag}: format {name} says nothing of inputs")
         written = write(name, Order(plan.model, plan.plan, plan.numerics, path))
         return Delivery(written.files, written.notes, None)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with folder_beside(path) as folder:
         mixed = Path(folder) / "mixed.onnx"
         export = export_to(mixed)
         written = write(name, Order(plan.model, plan.plan, plan.numerics, path, mixed))

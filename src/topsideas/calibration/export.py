@@ -6,7 +6,6 @@ never where somebody could take it for a model, and what was there before stays.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +15,7 @@ from typing import Any
 from topsideas.engines.emulator.agreement import Agreement
 from topsideas.errors import EngineError, UsageError
 from topsideas.graph.conversion import Conversion, convert
-from topsideas.graph.conversion_files import write_model
+from topsideas.graph.conversion_files import folder_beside, write_model
 from topsideas.graph.gates import check_export
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
@@ -87,8 +86,7 @@ def export_model(
     """
     refuse_sources(model, path)
     conversion = convert(model, plan, numerics, low_io=low_io, fixed_weights=fixed_weights)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with folder_beside(path) as folder:
         written = write_model(conversion.model, Path(folder) / path.name)
         proved = check_export(written[0], model.path, optimised=True)
         compared = _compare(model, plan, numerics, conversion, written[0], low_io, inputs)

@@ -115,9 +115,11 @@ class Felt:
 
     def _keep(self, question: tuple[View, Items], values: np.ndarray, margin: float) -> np.ndarray:
         view, low = question
+        key = [view.sample, sorted(low)]
+        # First, as with deviations on record nobody measures a margin that a kill kept back.
+        if self.journal.recall("margin", key) is None:
+            self.journal.record("margin", key, margin if np.isfinite(margin) else "inf")
         self.journal.record("felt", _key(view, low), encode(values))
-        number = margin if np.isfinite(margin) else "inf"
-        self.journal.record("margin", [view.sample, sorted(low)], number)
         return values
 
     def _note_margin(self, view: View, low: Items) -> None:

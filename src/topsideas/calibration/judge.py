@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from threading import Event
 from typing import Any
 
 import numpy as np
 
 from topsideas.calibration.references import References
 from topsideas.calibration.settings import Settings, Validator
+from topsideas.calibration.waiting import StillRunning, answered
 from topsideas.engines.base import Blocks, Engine, Once, Runnable, SecondOpinion
 from topsideas.errors import EngineError, ValidatorError
 from topsideas.plan import PrecisionPlan
@@ -39,6 +41,8 @@ class Judge:
 
     Attributes:
         strict: A plan that passes must also pass in the engine's second execution.
+        repeats: How often each sample is run: an engine that is not deterministic must pass
+            each time.
     """
 
     def __init__(self, engine: Engine, references: References, settings: Settings) -> None:
@@ -46,10 +50,11 @@ class Judge:
         self._references = references
         self._settings = settings
         self._order = list(references.ids)
-        self.strict = False
+        self.strict, self.repeats = False, 1
         self._ahead: tuple[frozenset[int], Future[Any]] | None = None
         self._spare = ThreadPoolExecutor(1)
         self._once: tuple[frozenset[int], Runnable] | None = None
+        self._dropped = Event()
 
     @property
     def hardest(self) -> int:
@@ -134,11 +139,22 @@ class Judge:
         if validator is not None and validator.scope == "dataset":
             return [self._judge_dataset(executable, validator)]
         bound, samples = self._settings.bound, sorted(self._order)
-        with ThreadPoolExecutor(self._settings.threads) as pool:
-            found = list(pool.map(lambda i: self._judge_sample(executable, i, bound), samples))
+        found = list(self._side_by_side(executable, samples, bound))
         found.sort(key=_badness, reverse=True)
         self._order = [v.sample for v in found if v.sample is not None]
         return found
+
+    def resume(self, *verdicts: Verdict) -> None:
+        """Ask samples in the order that these verdicts of an earlier run led to.
+
+        A run that was killed then goes on as if it had not been: the same sample decides.
+
+        Args:
+            verdicts: On one plan, as :meth:`judge` or :meth:`verdicts` gave them.
+        """
+        for verdict in reversed(verdicts):
+            if len(verdicts) > 1 or not verdict.passed:
+                self._ask_first(verdict.sample)
 
     def margin_in(self, executable: Runnable, sample: int) -> float:
         """The margin of one sample in some execution; infinite where it fails to run."""
@@ -156,20 +172,37 @@ class Judge:
         if self._settings.threads <= 1 or len(rest) <= 1:
             yield from (self._judge_sample(executable, i, bound) for i in rest)
             return
+        yield from self._side_by_side(executable, rest, bound)
+
+    def _side_by_side(
+        self, executable: Runnable, samples: Sequence[int], bound: float
+    ) -> Iterator[Verdict]:
+        """Verdicts in the order of the samples; those not asked for are not waited for."""
         pool = ThreadPoolExecutor(self._settings.threads)
         try:
-            yield from pool.map(lambda i: self._judge_sample(executable, i, bound), rest)
+            yield from pool.map(lambda i: self._judge_sample(executable, i, bound), samples)
         finally:
+            self._dropped.set()  # of a validator that hangs there is nothing to wait for
             pool.shutdown(wait=True, cancel_futures=True)
+            self._dropped.clear()
 
     def _judge_sample(self, executable: Runnable, sample: int, bound: float) -> Verdict:
+        """The worst verdict of as many runs as are asked for; the first failure ends them."""
+        worst = self._judge_run(executable, sample, bound)
+        for _ in range(self.repeats - 1):
+            if worst.passed:
+                worst = max(worst, self._judge_run(executable, sample, bound), key=_badness)
+        return worst
+
+    def _judge_run(self, executable: Runnable, sample: int, bound: float) -> Verdict:
         golden = self._references.golden(sample)
         try:
             outputs = executable.run(self._references.inputs(sample))
         except EngineError as error:
             return Verdict(passed=False, margin=math.inf, sample=sample, note=str(error))
         if self._settings.validator is not None:
-            passed = _validate(self._settings.validator, golden, outputs, f"sample {sample}")
+            reference, found = _listed(golden, golden), _listed(outputs, golden)
+            passed = self._call(self._settings.validator, reference, found, f"sample {sample}")
             return Verdict(passed=passed, margin=None, sample=sample)
         worst, output = self._worst(outputs, golden)
         return Verdict(worst <= bound, worst, sample, output)
@@ -180,14 +213,44 @@ class Judge:
         return (margins[name], name) if name is not None else (0.0, None)
 
     def _judge_dataset(self, executable: Runnable, validator: Validator) -> Verdict:
+        for _ in range(self.repeats):
+            verdict = self._judge_dataset_once(executable, validator)
+            if not verdict.passed:
+                break
+        return verdict
+
+    def _judge_dataset_once(self, executable: Runnable, validator: Validator) -> Verdict:
         golden = [self._references.golden(i) for i in self._references.ids]
         try:
             outputs = [executable.run(self._references.inputs(i)) for i in self._references.ids]
         except EngineError as error:
             return Verdict(passed=False, margin=math.inf, note=str(error))
         listed = [_listed(o, g) for o, g in zip(outputs, golden, strict=True)]
-        passed = _call(validator, [_listed(g, g) for g in golden], listed, "the data set")
+        passed = self._call(validator, [_listed(g, g) for g in golden], listed, "the data set")
         return Verdict(passed=passed, margin=None)
+
+    def _call(
+        self, validator: Validator, reference: Sequence[Any], outputs: Sequence[Any], what: str
+    ) -> bool:
+        name = validator.name
+        try:
+            answer = answered(
+                lambda: validator.function(reference, outputs), validator.seconds, self._dropped
+            )
+        except StillRunning as error:
+            raise ValidatorError(
+                f"{name} gave no answer on {what} within {validator.seconds:g} s; expected True "
+                "or False. Remedy: find out where it hangs, or allow more with --val_timeout"
+            ) from error
+        except (Exception, SystemExit) as error:
+            raise ValidatorError(
+                f"{name} raised {type(error).__name__} on {what}: {error}"
+            ) from error
+        if not isinstance(answer, bool | np.bool_):
+            raise ValidatorError(
+                f"{name} returned {answer!r:.200} on {what}; expected True (acceptable) or False"
+            )
+        return bool(answer)
 
     def _ask_first(self, sample: int | None) -> None:
         if sample is not None:
@@ -199,25 +262,6 @@ def _badness(verdict: Verdict) -> tuple[bool, float]:
     return not verdict.passed, -math.inf if verdict.margin is None else verdict.margin
 
 
-def _validate(validator: Validator, golden: Arrays, outputs: Arrays, what: str) -> bool:
-    return _call(validator, _listed(golden, golden), _listed(outputs, golden), what)
-
-
 def _listed(arrays: Arrays, like: Arrays) -> list[Any]:
     """Copies in the model's output order: the user's function may work in place."""
     return [np.copy(arrays[name]) for name in like]
-
-
-def _call(
-    validator: Validator, reference: Sequence[Any], outputs: Sequence[Any], what: str
-) -> bool:
-    name = validator.name
-    try:
-        answer = validator.function(reference, outputs)
-    except (Exception, SystemExit) as error:
-        raise ValidatorError(f"{name} raised {type(error).__name__} on {what}: {error}") from error
-    if not isinstance(answer, bool | np.bool_):
-        raise ValidatorError(
-            f"{name} returned {answer!r} on {what}; expected True (acceptable) or False"
-        )
-    return bool(answer)

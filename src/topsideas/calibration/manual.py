@@ -161,9 +161,10 @@ class StatisticsRun:
         if counts is not None and outputs is not None:
             return RunStatistics({int(op): fields for op, fields in counts.items()}, outputs)
         found = run()
-        self.journal.record("statistics", key, {str(op): f for op, f in found.ops.items()})
+        # Outputs first: counts on record whose outputs a kill kept back would be made again.
         if all(isinstance(v, np.ndarray) for v in found.outputs.values()):
             self.arrays.put_arrays("outputs", self.journal.key("outputs", key), found.outputs)
+        self.journal.record("statistics", key, {str(op): f for op, f in found.ops.items()})
         return found
 
     def _outputs(

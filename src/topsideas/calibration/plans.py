@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ def read_plan(
         ModelError: The model cannot be read.
     """
     report = read_report(path)
-    about, options = part(report, "model"), part(report, "options")
+    about, options = part(report, "model"), options_of(path, report)
     found = model or about.get("path")
     if not isinstance(found, str):
         raise PlanError(f"{path}: names no model; give it with --input_onnx")
@@ -73,8 +75,8 @@ def refuse_other_model(path: Path, report: dict[str, Any], model: Model, remedy:
     digest = part(report, "model").get("sha256", model.digest)
     if digest != model.digest:
         raise PlanError(
-            f"{path}: the plan was found for another model (sha256 {digest}) than "
-            f"{model.path or 'this one'} (sha256 {model.digest}), and op ids mean nothing "
+            f"{path}: the plan was found for another model (sha256 {str(digest)[:64]}) "
+            f"than {model.path or 'this one'} (sha256 {model.digest}), and op ids mean nothing "
             f"elsewhere. Remedy: {remedy}"
         )
 
@@ -83,6 +85,43 @@ def part(report: dict[str, Any], key: str) -> dict[str, Any]:
     """An object in a report; empty where it is missing or something else."""
     part = report.get(key)
     return part if isinstance(part, dict) else {}
+
+
+def options_of(path: Path, report: dict[str, Any]) -> dict[str, Any]:
+    """What a report says it was made with, as far as plans are judged by it.
+
+    Raises:
+        PlanError: A value is none that this tool writes.
+    """
+    options = part(report, "options")
+    for name, known in _CHOICES.items():
+        value = options.get(name)
+        if value is not None and not (isinstance(value, str) and value in known):
+            raise _foreign(path, f"options.{name}", value, f"one of {', '.join(known)}")
+    for name in _NUMBERS:
+        if not _is_number(options.get(name)):
+            raise _foreign(path, f"options.{name}", options[name], "a number")
+    if not _is_number(report.get("margin")):
+        raise _foreign(path, "margin", report["margin"], "a number")
+    return options
+
+
+_CHOICES = {"precision": tuple(PRECISIONS), "overflow": tuple(o.value for o in Overflow)}
+_NUMBERS = ("rtol", "atol", "ntol", "cos_sim", "margin")
+
+
+def _is_number(value: object) -> bool:
+    try:
+        return value is None or (isinstance(value, int | float) and math.isfinite(value))
+    except OverflowError:  # a whole number that no float can hold
+        return False
+
+
+def _foreign(path: Path, key: str, value: object, expected: str) -> PlanError:
+    return PlanError(
+        f"{path}: {key} is {reprlib.repr(value)}, expected {expected}; it is no report of this "
+        "tool, or was changed"
+    )
 
 
 def _numerics(
@@ -100,8 +139,13 @@ def _numerics(
             Overflow(overflow or options.get("overflow") or Overflow.INF),
             Subnormals(compiled.get("subnormals", Subnormals.KEEP)),
         )
-    except (KeyError, ValueError) as error:
-        raise PlanError(f"{path}: its options are not those of a report: {error}") from error
+    except ValueError as error:
+        raise _foreign(
+            path,
+            "compile_options.subnormals",
+            compiled["subnormals"],
+            str([s.value for s in Subnormals]),
+        ) from error
 
 
 def _notes(path: Path, report: dict[str, Any]) -> list[str]:

@@ -185,7 +185,7 @@ def make_problem(
         held: Samples that only check the answer.
         settings: The rule.
         store: Remembers results between runs.
-        digests: What :func:`read_samples` returned for ``sources``.
+        digests: What :func:`read_samples` returned for all of them.
         golden: Opens what computes golden outputs that were not given; the engine in fp32 if
             None.
         proposer: Is searched for plans that the engine verifies; None to search the engine.
@@ -211,8 +211,8 @@ def make_problem(
         engine=engine,
         precision=precision,
         settings=settings,
-        references=References(sources, fp32, own=own),
-        held=References(held, fp32, own=own) if held else None,
+        references=References(sources, fp32, own=own, digests=digests),
+        held=References(held, fp32, own=own, digests=digests) if held else None,
         journal=journal(engine),
         proposer=_proposer(proposer, proposers, journal),
     )

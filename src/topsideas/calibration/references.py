@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 
+from topsideas.calibration.spill import SpilledArrays
 from topsideas.engines.base import Engine, Once, Runnable
 from topsideas.errors import SampleError
 from topsideas.plan import PrecisionPlan
@@ -46,18 +47,25 @@ class References:
         sources: The samples.
         fp32: Opens what runs the model in fp32.
         own: Whether the engine's own fp32 runs are as good.
+        digests: What each sample must hold whenever it is read; not compared where None.
     """
 
     def __init__(
-        self, sources: Sequence[SampleSource], fp32: Callable[[], Runnable], *, own: bool = True
+        self,
+        sources: Sequence[SampleSource],
+        fp32: Callable[[], Runnable],
+        *,
+        own: bool = True,
+        digests: Mapping[int, Sequence[str | None]] | None = None,
     ) -> None:
         self._sources = {source.id: source for source in sources}
         self._fp32 = fp32
         self._own = own
+        self._digests = digests or {}
         self._cache: OrderedDict[int, Sample] = OrderedDict()
-        self._computed: dict[int, Arrays] = {}
+        self._computed = SpilledArrays(_CACHE_BYTES)
         self._bytes = 0
-        self._computing = Lock()
+        self._caching, self._computing = Lock(), Lock()
 
     @property
     def ids(self) -> list[int]:
@@ -65,15 +73,28 @@ class References:
         return sorted(self._sources)
 
     def sample(self, sample: int) -> Sample:
-        """The sample itself. Raises SampleError."""
-        found = self._cache.get(sample)
+        """The sample itself. Raises SampleError, also if it is not what it was at the start."""
+        with self._caching:
+            found = self._cache.get(sample)
         if found is None:
-            found = self._sources[sample].load()
-            self._cache[sample] = found
-            self._bytes += _size(found)
-            while self._bytes > _CACHE_BYTES and len(self._cache) > 1:
-                self._bytes -= _size(self._cache.popitem(last=False)[1])
+            found = self._unchanged(self._sources[sample].load())
+            with self._caching:
+                if sample not in self._cache:  # else another thread read it meanwhile
+                    self._cache[sample] = found
+                    self._bytes += _size(found)
+                while self._bytes > _CACHE_BYTES and len(self._cache) > 1:
+                    self._bytes -= _size(self._cache.popitem(last=False)[1])
         return found
+
+    def _unchanged(self, sample: Sample) -> Sample:
+        known = self._digests.get(sample.id)
+        if known is not None and list(known) != [sample.inputs_digest, sample.golden_digest]:
+            raise SampleError(
+                f"sample {sample.id}: its files changed during the run; expected the arrays that "
+                "were read at its start, which all results so far belong to. Remedy: run again "
+                "when nothing writes to the samples any more"
+            )
+        return sample
 
     def inputs(self, sample: int) -> Arrays:
         """What the model is fed."""
@@ -99,11 +120,12 @@ class References:
         if given is not None:
             return given
         if fp32 is not None and self._own:
-            self._keep(sample, fp32)
+            with self._computing:
+                self._keep(sample, fp32)
         with self._computing:
             if sample not in self._computed:
                 self._compute()
-        return self._computed[sample]
+            return self._computed.get(sample)
 
     def _compute(self) -> None:
         """Run every sample that has no golden outputs; what runs them is open only meanwhile."""
@@ -114,7 +136,7 @@ class References:
 
     def _keep(self, sample: int, outputs: Arrays) -> None:
         _refuse_nan(sample, outputs)
-        self._computed[sample] = outputs
+        self._computed.put(sample, outputs)
 
 
 def _refuse_nan(sample: int, outputs: Arrays) -> None:

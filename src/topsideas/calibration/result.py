@@ -38,6 +38,7 @@ class SearchResult:
         curve: Plans around the answer with their margins; None if they were not asked for.
         proposal: How the plans that were judged had been found on another engine; None if the
             engine itself was searched.
+        noise: What must be known of an engine that is not deterministic; empty if it is.
     """
 
     plan: PrecisionPlan
@@ -57,6 +58,7 @@ class SearchResult:
     confirmed: bool = False
     curve: Curve | None = None
     proposal: Proposal | None = None
+    noise: str = ""
 
     @cached_property
     def cost(self) -> PlanCost:

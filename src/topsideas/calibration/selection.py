@@ -13,7 +13,12 @@ from topsideas.engines.base import Identity
 from topsideas.errors import PlanError
 from topsideas.graph.loading import Model
 
-_MAX_FILE_BYTES = 64 << 20
+# Reports on many samples are large.
+_MAX_FILE_BYTES = 256 << 20
+# Of a value that a file holds.
+_SHOWN = 80
+# No exporter's names are longer, and looking for similar ones takes time.
+_LONGEST = 4096
 # No longer than an id can be: Python refuses to read numbers of thousands of digits.
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
@@ -86,7 +91,7 @@ def read_report(path: Path) -> dict[str, Any]:
     """
     try:
         return _report(_read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits
         raise PlanError(f"{path}: not valid JSON: {error}") from error
 
 
@@ -104,7 +109,9 @@ def foreign_plans(model: Model, engine: Identity, tokens: Iterable[str | int]) -
         for what, here in (("model", {"sha256": model.digest}), ("engine", engine.to_json())):
             there = report.get(what)
             there = there if isinstance(there, dict) else {}
-            other = [f"{k} {there[k]}" for k in here if k in there and there[k] != here[k]]
+            other = [
+                f"{k} {str(there[k])[:_SHOWN]}" for k in here if k in there and there[k] != here[k]
+            ]
             if other:
                 lines.append(
                     f"{path}: the plan was found for another {what} ({', '.join(other)}); it is "
@@ -115,6 +122,8 @@ def foreign_plans(model: Model, engine: Identity, tokens: Iterable[str | int]) -
 
 def _one(model: Model, token: str | int) -> int:
     text = str(token)
+    if len(text) > _LONGEST:
+        raise PlanError(f"no op has the id or name {text[:_SHOWN]!r} and so on, {len(text)} long")
     if _NUMBER.fullmatch(text):
         return _checked_id(model, int(text))
     named = [op.id for op in model.ops if op.name == text]
@@ -142,12 +151,24 @@ def _near(wanted: str, known: Iterable[str]) -> str:
     return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
 
 
+def bounded_text(path: Path, limit: int = _MAX_FILE_BYTES) -> str:
+    """A file's text, read from pipes too, of at most ``limit`` bytes.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is larger, or no text.
+    """
+    with path.open("rb") as stream:
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"over {limit >> 20} MB; expected a list of op ids, or a report")
+    return content.decode("utf-8-sig")
+
+
 def _read_text(path: Path) -> str:
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise PlanError(f"{path}: over {_MAX_FILE_BYTES >> 20} MB; expected a list of op ids")
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        return bounded_text(path)
+    except (OSError, ValueError) as error:
         raise PlanError(f"cannot read op ids from {path}: {error}") from error
 
 
@@ -166,7 +187,7 @@ def _read_file(path: Path) -> list[str | int]:
 def _read_json(path: Path, text: str) -> list[str | int]:
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise PlanError(f"{path}: not valid JSON: {error}") from error
     ids = data.get("fp32_nodes") if isinstance(data, dict) else data
     plain = isinstance(ids, list) and all(type(i) in (int, str) for i in ids)

@@ -13,6 +13,9 @@ from topsideas.search.objective import Objective
 from topsideas.search.oracle import Budget
 from topsideas.stats.criteria import Cosine, Criterion, Tolerance
 
+VALIDATOR_SECONDS = 600.0
+"""The longest that the user's rule may take by default: it then hangs, most likely."""
+
 
 @dataclass(frozen=True, slots=True)
 class Validator:
@@ -24,11 +27,13 @@ class Validator:
         scope: ``sample`` or ``dataset``.
         identity: What the function is, for cache keys. By default nothing is known of it, so
             that its verdicts are recalled by nobody else.
+        seconds: The longest that one call may take; None for ever.
     """
 
     function: Callable[[Any, Any], bool]
     scope: str = "sample"
     identity: Mapping[str, str] = field(default_factory=lambda: {"unique": uuid4().hex})
+    seconds: float | None = VALIDATOR_SECONDS
 
     def __post_init__(self) -> None:
         if self.scope not in ("sample", "dataset"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
@@ -127,7 +127,8 @@ def raw(low: Trace, fp32: Trace, criterion: Criterion) -> OpFields:
     """
     sums: dict[int, list[RawSums]] = {}
     counter = PairCounter(tolerance_of(criterion))
-    for op, left, right in _paired(low, fp32):
+    for op, records in side_by_side((low, fp32)):
+        left, right = (None if record is None else record.outputs for record in records)
         if op not in sums:
             sums[op] = [RawSums(criterion, counter) for _ in left or right or ()]
         for index, row in enumerate(sums[op]):
@@ -138,24 +139,35 @@ def raw(low: Trace, fp32: Trace, criterion: Criterion) -> OpFields:
 _Outputs = tuple[Any, ...]
 
 
-def _paired(low: Trace, fp32: Trace) -> Iterator[tuple[int, _Outputs | None, _Outputs | None]]:
-    """(op, low outputs, fp32 outputs) per op and turn; None where a run took another path.
+def side_by_side(
+    traces: Sequence[Trace],
+) -> Iterator[tuple[int, tuple[OpRecord | None, ...]]]:
+    """(op, its record in each run) per op and turn; None where a run took another path.
 
-    The runs advance together, so that few tensors wait for their mate: as a rule none.
+    The runs advance together, so that few tensors wait for their mates: as a rule none.
+
+    Args:
+        traces: Traced runs of one sample; consumed.
+
+    Raises:
+        EngineError: A run fails.
     """
-    waiting: tuple[dict[_Turn, _Outputs], dict[_Turn, _Outputs]] = ({}, {})
-    turns: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
-    for records in zip_longest(low, fp32):
+    waiting: dict[_Turn, list[OpRecord | None]] = {}
+    missing: dict[_Turn, int] = {}
+    turns = [Counter[int]() for _ in traces]
+    for records in zip_longest(*traces):
         for side, record in enumerate(records):
-            if record is not None:
-                waiting[side][record.id, turns[side][record.id]] = record.outputs
-                turns[side][record.id] += 1
-        for turn in [t for t in waiting[0] if t in waiting[1]]:
-            yield turn[0], waiting[0].pop(turn), waiting[1].pop(turn)
-    for (op, _), outputs in waiting[0].items():
-        yield op, outputs, None
-    for (op, _), outputs in waiting[1].items():
-        yield op, None, outputs
+            if record is None:
+                continue
+            turn = record.id, turns[side][record.id]
+            turns[side][record.id] += 1
+            waiting.setdefault(turn, [None] * len(turns))[side] = record
+            missing[turn] = missing.get(turn, len(turns)) - 1
+            if not missing[turn]:
+                del missing[turn]
+                yield turn[0], tuple(waiting.pop(turn))
+    for (op, _), found in waiting.items():
+        yield op, tuple(found)
 
 
 def _at(outputs: _Outputs | None, index: int) -> np.ndarray | None:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
-from topsideas.errors import EXIT_INTERRUPTED, TopsideasError
+from topsideas.errors import EXIT_BUG, EXIT_INTERRUPTED, TopsideasError
 from topsideas.report.text import printable
+
+# Of a message that was not ours.
+_LONGEST = 500
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code.
 
-    0 accuracy reached, 1 not reached, 2 bad usage or input, 3 engine failure, 130 interrupted.
+    0 accuracy reached, 1 not reached, 2 bad usage or input, 3 engine failure, 4 a bug of this
+    tool, 130 interrupted.
 
     Args:
         argv: The words after the program's name; those of the process by default.
     """
     from topsideas.cli.arguments import build_parser
 
+    _survive_encodings()
     words = list(sys.argv[1:] if argv is None else argv)
     args = build_parser(listing="--list_ops" in words).parse_args(words)
+    _bound_memory()
     try:
         # Each subcommand names its module; a run imports that one only.
         code: int = import_module(args.module).run(args, words)
@@ -40,6 +51,50 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What was not foreseen where it happened: a name too long, a disk that is full.
         _say(str(error))
         return TopsideasError.exit_code
+    except MemoryError as error:
+        _say(
+            f"out of memory{f' ({error})' if str(error) else ''}; remedy: smaller samples, "
+            "--threads 1, a lower --memory_limit, or a machine with more"
+        )
+        return TopsideasError.exit_code
+    except Exception as error:  # a bug of ours: whoever runs the tool gets no page of code for it
+        if getattr(args, "verbose", 0) > 1:
+            traceback.print_exc()
+        _say(f"{_place(error)}; this is a bug of topsideas: please report it with the command")
+        return EXIT_BUG
+
+
+def _bound_memory() -> None:
+    """Let an allocation beyond the machine's memory fail here, rather than end other programs.
+
+    A file of a few bytes can declare tensors of any size; what a runtime then asks for fails like
+    any other op that cannot run.
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if soft == resource.RLIM_INFINITY or soft > memory:
+        # What does not fit under the hard limit is bounded by that already.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
+
+
+def _place(error: Exception) -> str:
+    """What was raised, and where in our code."""
+    ours = [f for f in traceback.extract_tb(error.__traceback__) if "topsideas" in f.filename]
+    where = f" in {ours[-1].name}, {Path(ours[-1].filename).name}:{ours[-1].lineno}" * bool(ours)
+    message = " ".join(str(error).split())[:_LONGEST]
+    return f"{type(error).__name__}{where}: {message} (-vv shows all)"
+
+
+def _survive_encodings() -> None:
+    """What a terminal's encoding cannot show is shown as an escape, not refused."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _say(message: str) -> None:

@@ -10,7 +10,7 @@ from typing import NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from topsideas import __version__
-from topsideas.cli import convert, doctor, export, probe, verify
+from topsideas.cli import compare, convert, doctor, export, probe, report, verify
 from topsideas.cli.low_format import add_low_format
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
@@ -40,7 +40,10 @@ _TARGETS = {
 }
 
 # What each target has besides mix_precision.
-_COMMANDS = {"gcu": (probe,), "onnx": (convert, export, verify)}
+_COMMANDS = {
+    "gcu": (probe, report, compare),
+    "onnx": (convert, export, verify, report, compare),
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -120,6 +123,14 @@ def _add_general(group: argparse._ArgumentGroup, *, listing: bool) -> None:
         help="empty the workspace first (only what this tool wrote there)",
     )
     add("--output_json", metavar="PATH", help="write the report here")
+    add("--output_html", metavar="PATH", help="write it as a page to look at, in one file")
+    add(
+        "--explain",
+        choices=("auto", "none", "causes", "repairs"),
+        default="auto",
+        help="causes: trace why each op must stay in fp32; repairs: also try what is cheaper than "
+        "fp32, and judge it; auto: causes in auto mode, both for a page (default: auto)",
+    )
     add(
         "--fp32_nodes",
         nargs="*",
@@ -293,6 +304,13 @@ def _add_rule(group: argparse._ArgumentGroup) -> None:
         default="sample",
         help="call val_func per "
         "sample, or once with the lists of all samples (default: %(default)s)",
+    )
+    add(
+        "--val_timeout",
+        type=_seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="a call of val_func that takes longer ends the run (default: 600)",
     )
     add(
         "--holdout",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from topsideas.calibration.artefacts import (
     save_inlined_model,
 )
 from topsideas.calibration.deployed import deployed_verdict, honoured, readback_notes
+from topsideas.calibration.explain import evidence_of, repairs_of
 from topsideas.calibration.manual import SampleStatistics
 from topsideas.calibration.opening import Engines, open_engines
 from topsideas.calibration.problem import (
@@ -29,18 +32,33 @@ from topsideas.cli.listing import list_ops
 from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
 from topsideas.cli.progress import progress_for
 from topsideas.cli.words import next_step
-from topsideas.engines.registry import ENGINES, choose
-from topsideas.errors import EXIT_INTERRUPTED, BaselineError
+from topsideas.engines.base import Engine
+from topsideas.engines.registry import ENGINES, choose, open_engine
+from topsideas.errors import (
+    EXIT_INTERRUPTED,
+    BaselineError,
+    ModelError,
+    TopsideasError,
+    UsageError,
+    WorkspaceError,
+)
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import PRECISIONS
+from topsideas.precision import PRECISIONS, Numerics
 from topsideas.report.console import show
-from topsideas.report.document import check_target, document, write_json
+from topsideas.report.document import check_target, document, write_json, write_text
+from topsideas.report.evidence import with_evidence
+from topsideas.report.html.page import OPENING, check_renderer, page
+from topsideas.report.text import printable
 from topsideas.samples.npz import SampleFolder, scan_folder
 from topsideas.samples.sample import split_holdout
 from topsideas.samples.signature import signature_of
 from topsideas.verdict import Verdict
+from topsideas.workspace.files import os_errors
 from topsideas.workspace.workspace import Workspace
+
+# What the ops' need of fp32 comes from, and repairs; None where not known or not asked for.
+_Evidence = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
 
 def run(args: Namespace, words: Sequence[str]) -> int:
@@ -69,6 +87,7 @@ class _Run:
         self.words = words
         self.model = model
         self.notes: list[str] = list(model.notes)
+        self.unwritten: TopsideasError | None = None
         self.engine_name, chosen = choose(args.engine, args.target)
         self.notes += [chosen] if chosen else []
         if not ENGINES[self.engine_name].numbers_ops:
@@ -92,6 +111,9 @@ class _Run:
 
     def execute(self) -> int:
         check_target(self.args.output_json)
+        if self.args.output_html:
+            check_renderer()
+            check_target(self.args.output_html, "--output_html", OPENING)
         self.samples = samples = self._samples()
         # Before the workspace: options and samples that are refused must leave no mark on it.
         self.digests = read_samples(samples.files, self.bounds)
@@ -106,12 +128,36 @@ class _Run:
             problem = self._problem(samples, engines, workspace)
             run = self._manual if self.args.manual else self._auto
             report, interrupted = run(problem, workspace)
+            self._check_model(workspace)
             if self.args.output_json:
-                write_json(report, Path(self.args.output_json))
+                with self._answer_first():
+                    write_json(report, Path(self.args.output_json))
+            if self.args.output_html:
+                with self._answer_first():
+                    write_text(page(report), Path(self.args.output_html))
         show(report, quiet=self.args.quiet, verbose=self.args.verbose > 0)
+        if self.unwritten is not None:
+            raise self.unwritten
         if interrupted:
             return EXIT_INTERRUPTED
         return 0 if report["verdict"] == "pass" else 1
+
+    def _check_model(self, workspace: Workspace) -> None:
+        try:
+            self.model.check_unchanged()
+        except ModelError:
+            workspace.forget()  # nobody knows which results are of which weights
+            raise
+
+    @contextlib.contextmanager
+    def _answer_first(self) -> Iterator[None]:
+        """A full disk must not hide what was found: what cannot be written is told after that."""
+        try:
+            with os_errors(Path(self.args.workspace), "write all files"):
+                yield
+        except (WorkspaceError, UsageError) as error:
+            self.unwritten = error
+            self.notes.append(f"not all files were written: {error}")
 
     def _samples(self) -> SampleFolder:
         folder = scan_folder(self.args.sample_dir, signature_of(self.model))
@@ -171,11 +217,13 @@ class _Run:
         with progress_for(self.args) as progress:
             statistics = problem.statistics(self.kept, mode, self.thresholds, workspace, progress)
             verdict = self._manual_verdict(problem, statistics)
+            evidence = self._evidence(problem, self.kept, verdict, None, workspace, progress)
             if self.args.finalize:
                 verdict = deployed_verdict(problem, self.kept, verdict)
             verdict = honoured(problem, self.kept, verdict)
         files = self._files(problem, workspace, self.kept, passed=verdict.passed)
-        return self._document(problem, self.kept, verdict, statistics, files, None), False
+        report = self._document(problem, self.kept, verdict, statistics, files, None)
+        return self._with(evidence, report), False
 
     def _mode(self, problem: Problem, wanted: str) -> str:
         """Statistics need an engine that shows or counts what single ops do."""
@@ -209,13 +257,63 @@ class _Run:
             off = self.args.finalize or found.stopped
             mode = "OFF" if off else self._mode(problem, "CALC")
             statistics = problem.statistics(found.plan, mode, self.thresholds, workspace, progress)
+            evidence = self._evidence(
+                problem, found.plan, found.before, found, workspace, progress
+            )
+        self.notes += [found.noise] if found.noise else []
         verdict = _overall(found)
         if self.args.finalize and verdict.passed:
             verdict = deployed_verdict(problem, found.plan, verdict)
         verdict = honoured(problem, found.plan, verdict)
         files = self._files(problem, workspace, found.plan, passed=verdict.passed)
         report = self._document(problem, found.plan, verdict, statistics, files, found)
-        return report, found.interrupted
+        return self._with(evidence, report), found.interrupted
+
+    def _evidence(
+        self,
+        problem: Problem,
+        plan: PrecisionPlan,
+        worst: Verdict,
+        found: SearchResult | None,
+        place: Workspace,
+        progress: Progress,
+    ) -> _Evidence:
+        """Why the ops stay, where that is asked for; an answer does not depend on it."""
+        wanted = self._explained(problem, searched=found is not None)
+        if wanted == "none" or (found is not None and found.stopped):
+            return None, None
+        numerics, repairs = self.options.numerics, None
+        evidence: dict[str, Any] | None = None
+        try:
+            evidence = evidence_of(problem, plan, worst, found, numerics, progress)
+            if evidence is not None and wanted == "repairs":
+                repairs = repairs_of(
+                    problem, plan, evidence, self._open, numerics, place, progress
+                )
+        except (TopsideasError, KeyboardInterrupt) as error:
+            reason = str(error) or "interrupted"
+            self.notes.append(f"why the ops must stay in fp32 is not told in full: {reason}")
+        else:
+            if evidence is None:
+                self.notes.append("why ops must stay is unknown: no engine shows single ops")
+        return evidence, repairs
+
+    def _explained(self, problem: Problem, *, searched: bool) -> str:
+        """What is asked for; where builds are dear, repairs are not tried unasked."""
+        if self.args.explain != "auto":
+            return str(self.args.explain)
+        if self.args.output_html and not problem.engine.capabilities().dear:
+            return "repairs"
+        return "causes" if searched or self.args.output_html else "none"
+
+    def _open(self, model: Model, numerics: Numerics) -> Engine:
+        return open_engine(self.engine_name, model, replace(self.options, numerics=numerics))
+
+    def _with(self, evidence: _Evidence, report: dict[str, Any]) -> dict[str, Any]:
+        found, repairs = evidence
+        if found is None:
+            return report
+        return with_evidence(report, self.model.ops, found, repairs)
 
     def _report_refusal(
         self, problem: Problem, workspace: Workspace, progress: Progress, refusal: BaselineError
@@ -232,6 +330,16 @@ class _Run:
         self, problem: Problem, workspace: Workspace, plan: PrecisionPlan, *, passed: bool
     ) -> dict[str, str]:
         self.notes += readback_notes(problem, plan)
+        files: dict[str, str] = {}
+        with self._answer_first():
+            files = self._written(problem, workspace, plan)
+        if self.args.finalize and not passed:
+            self.notes.append("the deploy model does not reach the accuracy that was asked for")
+        return files
+
+    def _written(
+        self, problem: Problem, workspace: Workspace, plan: PrecisionPlan
+    ) -> dict[str, str]:
         files = save_executables(
             problem.engine, self.model, plan, workspace, finalize=self.args.finalize
         )
@@ -245,8 +353,6 @@ class _Run:
             path, lines = save_deploy_model(self.model, plan, numerics, workspace, inputs)
             files["deploy_model"] = str(path)
             self.notes += lines
-        if self.args.finalize and not passed:
-            self.notes.append("the deploy model does not reach the accuracy that was asked for")
         return files
 
     def _document(
@@ -295,4 +401,13 @@ def _ids(samples: list[int]) -> str:
 
 def _log_to_stderr(verbose: int) -> None:
     level = logging.DEBUG if verbose > 1 else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Printable("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
+
+
+class _Printable(logging.Formatter):
+    """Messages quote names out of files, which may hold what a terminal obeys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(printable(line) for line in super().format(record).split("\n"))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from topsideas.calibration.selection import bounded_text
 from topsideas.calibration.settings import Settings, Validator
 from topsideas.engines.emulator.runtime import default_threads
 from topsideas.engines.options import PATIENT, EngineOptions, Isolation
@@ -34,7 +35,9 @@ def settings(args: Namespace, must_keep: frozenset[int]) -> Settings:
     tolerance = Tolerance(args.rtol, args.atol, args.ntol)
     return Settings(
         criterion=tolerance if args.cos_sim is None else Cosine(args.cos_sim, tolerance),
-        validator=_validator(args.val_func, args.val_scope) if args.val_func else None,
+        validator=_validator(args.val_func, args.val_scope, args.val_timeout)
+        if args.val_func
+        else None,
         bound=args.margin,
         must_keep=must_keep,
         budget=Budget(args.max_evaluations, args.time_limit),
@@ -85,7 +88,7 @@ def overflow_of(args: Namespace, engine: str, found: Mapping[str, Any] | None = 
     """What was asked for, else what the engine does, else what a report or the target says."""
     if args.overflow is not None:
         return str(args.overflow)
-    there = (found or {}).get("overflow", _OVERFLOW[args.target])
+    there = (found or {}).get("overflow") or _OVERFLOW[args.target]
     return ENGINES[engine].overflow or str(there)
 
 
@@ -117,8 +120,8 @@ def compile_options(text: str) -> dict[str, Any]:
     if text.startswith("@"):
         source = text[1:]
         try:
-            text = Path(source).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            text = bounded_text(Path(source))
+        except (OSError, ValueError) as error:
             raise UsageError(f"--compile_options: cannot read {source}: {error}") from error
     try:
         options = json.loads(text)
@@ -132,13 +135,13 @@ def compile_options(text: str) -> dict[str, Any]:
     return options
 
 
-def _validator(reference: str, scope: str) -> Validator:
+def _validator(reference: str, scope: str, seconds: float) -> Validator:
     file, _, name = reference.rpartition(":")
     if not file or not name:
         raise UsageError(f"--val_func {reference!r}: expected FILE.py:NAME")
     function = _load_function(Path(file), name)
     digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    return Validator(function, scope, {"file_sha256": digest, "name": name})
+    return Validator(function, scope, {"file_sha256": digest, "name": name}, seconds)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from topsideas.calibration.controls import refuse_baseline
 from topsideas.calibration.deployed import honoured, readback_notes
 from topsideas.calibration.journal import MemoryStore
 from topsideas.calibration.opening import open_engines
-from topsideas.calibration.plans import part, refuse_other_model
+from topsideas.calibration.plans import options_of, refuse_other_model
 from topsideas.calibration.problem import Problem, make_problem, read_samples
 from topsideas.calibration.selection import foreign_plans, read_report, select_ops
 from topsideas.calibration.settings import Settings
@@ -35,7 +35,7 @@ def verify(args: argparse.Namespace) -> int:
     """Judge and print; returns the exit code. Raises TopsideasError."""
     check_target(args.output_json)
     report = read_report(Path(args.plan))
-    asked = part(report, "options")
+    asked = options_of(Path(args.plan), report)
     precision = PRECISIONS[args.precision or asked.get("precision", "fp16")]
     model = load_model(args.input_onnx, precision)
     if not args.other_model:
@@ -48,7 +48,7 @@ def verify(args: argparse.Namespace) -> int:
     plan = PrecisionPlan(select_ops(problem.model, tokens))
     notes += foreign_plans(model, problem.engine.identity(), tokens)
     _check_fp32(problem)
-    verdicts = problem.verdicts(plan)
+    verdicts = _verdicts(problem, plan, notes)
     verdicts[0] = honoured(problem, plan, verdicts[0])
     notes += readback_notes(problem, plan)
     if asked.get("val_func"):
@@ -58,6 +58,18 @@ def verify(args: argparse.Namespace) -> int:
     if args.output_json:
         write_json(found, Path(args.output_json))
     return 0 if found["verdict"] == "pass" else 1
+
+
+def _verdicts(problem: Problem, plan: PrecisionPlan, notes: list[str]) -> list[Verdict]:
+    """The verdicts on every sample, the worst first. A device is asked twice."""
+    first = problem.verdicts(plan)
+    if problem.engine.identity().evidence == "emulated":
+        return first
+    second = problem.verdicts(plan)
+    if first == second:
+        return first
+    notes.append("the engine is not deterministic: two runs gave other margins, the worse counts")
+    return max(first, second, key=lambda found: (not found[0].passed, found[0].margin or 0.0))
 
 
 def _problem(

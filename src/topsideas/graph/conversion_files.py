@@ -18,6 +18,10 @@ _INLINE_LIMIT = 1_500_000_000
 _EXTERNAL_BYTES = 1024
 
 
+# Whoever knows that no other run is writing removes what begins so: a killed run left it.
+_TEMPORARY = ".topsideas-tmp."
+
+
 class _HasModel(Protocol):
     @property
     def model(self) -> ir.Model: ...
@@ -44,7 +48,7 @@ def write_model(model: ir.Model, path: Path, *, inline_limit: int = _INLINE_LIMI
     """
     # Serialising renames and moves tensors: work on a copy, which shares their bytes.
     model = model.clone()
-    with _folder_beside(path) as folder:
+    with folder_beside(path) as folder:
         names = _save(model, Path(folder), path, inline_limit)
         targets = [path.parent / name for name in names]
         for target in reversed(targets):  # weights first: the model never points to nothing
@@ -54,14 +58,15 @@ def write_model(model: ir.Model, path: Path, *, inline_limit: int = _INLINE_LIMI
 
 def write_serialised(model: bytes, path: Path) -> None:
     """Write a serialised model that refers to no other file, complete or not at all."""
-    with _folder_beside(path) as folder:
+    with folder_beside(path) as folder:
         (Path(folder) / path.name).write_bytes(model)
         (Path(folder) / path.name).replace(path)
 
 
-def _folder_beside(path: Path) -> tempfile.TemporaryDirectory[str]:
+def folder_beside(path: Path) -> tempfile.TemporaryDirectory[str]:
+    """Where a file is made before it is moved to ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent)
+    return tempfile.TemporaryDirectory(prefix=f"{_TEMPORARY}{path.name}.", dir=path.parent)
 
 
 def _save(model: ir.Model, folder: Path, path: Path, inline_limit: int) -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import onnx_ir as ir
 
 from topsideas.errors import EngineError, ModelError
 from topsideas.graph.dense import densify_sparse
+from topsideas.graph.external_data import external_files
 from topsideas.graph.inference import complete_types, inline_and_infer
 from topsideas.graph.lifting import FIRST_WITH_BF16, lift, lift_ir_version, liftable_to
 from topsideas.graph.ops import Op, enumerate_ops, op_id
@@ -25,6 +25,12 @@ _DEFAULT_OPSET = 17
 
 # Weights in external files from this size on stay there and are mapped when they are used.
 _STAYS_OUTSIDE = 1 << 20
+
+
+_Stamp = tuple[int, int, int] | None
+
+# No model that anybody runs has more; a file of 2 kB can say so.
+_MOST_NODES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Model:
         ops: Every op in id order; which are candidates holds for one low format.
         target: That format, and the opset the model may be lifted to for it.
         notes: What had to be changed for it.
+        stamps: Size and time of the files when they were read; see :meth:`check_unchanged`.
     """
 
     graph_model: ir.Model
@@ -51,6 +58,17 @@ class Model:
     ops: tuple[Op, ...]
     target: Target
     notes: tuple[str, ...]
+    stamps: tuple[tuple[Path, _Stamp], ...] = ()
+
+    def check_unchanged(self) -> None:
+        """Raise ModelError if a file is not what it was: large weights are read when needed."""
+        for file, stamp in self.stamps:
+            if _stamp(file) != stamp:
+                raise ModelError(
+                    f"{file}: changed during the run, so that its results may be of neither "
+                    "model and were dropped; expected the file that was read at the start. Run "
+                    "again when nothing writes to it any more"
+                )
 
     @property
     def graph(self) -> ir.Graph:
@@ -99,17 +117,21 @@ def load_model(source: str | Path | onnx.ModelProto, precision: Precision = FP16
     if isinstance(source, onnx.ModelProto):
         proto, path = onnx.ModelProto(), None
         proto.CopyFrom(source)
+        read = []
     else:
         path = Path(source)
+        read = [(path, _stamp(path))]
         proto = _read_proto(path)
     _check_not_empty(proto, path)
-    files = _external_files(proto, path)
+    _check_inlined_size(proto, path)
+    files = external_files(proto, path)
+    stamps = (*read, *((file, _stamp(file)) for file in files))
     _check_valid(proto, path)
     digest = _digest(proto, files)
     densify_sparse(proto)
     _name_default_domain(proto)
     _import_default_opset(proto)
-    return _build(proto, path, tuple(files), digest, precision)
+    return _build(proto, path, tuple(files), digest, precision, stamps)
 
 
 def _build(
@@ -118,6 +140,7 @@ def _build(
     files: tuple[Path, ...],
     digest: str,
     precision: Precision,
+    stamps: tuple[tuple[Path, _Stamp], ...],
 ) -> Model:
     inlined = bool(proto.functions)
     try:
@@ -126,6 +149,7 @@ def _build(
         raise ModelError(
             f"{_name(path)}: not a usable ONNX graph: {_root_cause(error)}"
         ) from error
+    _check_defined(model, path)
     if path is not None:
         ir.external_data.set_base_dir(model.graph, path.parent.resolve())
         take_in(model.graph, _STAYS_OUTSIDE)
@@ -134,7 +158,29 @@ def _build(
     target = target_of(model, precision)
     ops = enumerate_ops(model, target)
     _tell_nodes_apart(model)
-    return Model(model, digest, path, files, inlined, ops, target, notes)
+    return Model(model, digest, path, files, inlined, ops, target, notes, stamps)
+
+
+def _check_defined(model: ir.Model, path: Path | None) -> None:
+    """Every value that is read must come from somewhere; the checker skips functions' outputs."""
+    for graph in model.graphs():
+        read = [value for node in graph for value in node.inputs if value is not None]
+        for value in (*read, *graph.outputs):
+            made = value.producer() or value.is_graph_input() or value.is_initializer()
+            if not made:
+                raise ModelError(
+                    f"{_name(path)}: not a valid ONNX model: nothing makes the value "
+                    f"{value.name!r}; expected a node, an input or a weight of that name"
+                )
+
+
+def _stamp(file: Path) -> _Stamp:
+    """What changes when somebody writes to a file; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _lift(model: ir.Model, precision: Precision) -> tuple[str, ...]:
@@ -205,86 +251,40 @@ def _check_not_empty(proto: onnx.ModelProto, path: Path | None) -> None:
         )
 
 
+def _check_inlined_size(proto: onnx.ModelProto, path: Path | None) -> None:
+    """Functions that call functions several times over can make a small file endless."""
+    sizes: dict[tuple[str, str], int] = {}
+    # A function's size is known once those of all it calls are; after so many rounds all are.
+    for _ in range(len(proto.functions)):
+        known = dict(sizes)
+        for function in proto.functions:
+            key = function.domain, function.name
+            sizes[key] = min(_inlined_size(function.node, known), _MOST_NODES + 1)
+        if sizes == known:
+            break
+    if _inlined_size(proto.graph.node, sizes) > _MOST_NODES:
+        raise ModelError(
+            f"{_name(path)}: its local functions are more than {_MOST_NODES} nodes when inlined; "
+            "expected a model that can be held in memory"
+        )
+
+
+def _inlined_size(nodes: Iterable[onnx.NodeProto], sizes: Mapping[tuple[str, str], int]) -> int:
+    total = 0
+    for node in nodes:
+        total += sizes.get((node.domain, node.op_type), 1)
+        for attr in node.attribute:
+            for body in [attr.g] if attr.HasField("g") else attr.graphs:
+                total += _inlined_size(body.node, sizes)
+    return total
+
+
 def _check_valid(proto: onnx.ModelProto, path: Path | None) -> None:
     try:
         onnx.checker.check_model(str(path) if path is not None else proto)
     except Exception as error:  # ValidationError, and InferenceError on malformed functions
         first = _root_cause(error)
         raise ModelError(f"{_name(path)}: not a valid ONNX model: {first}") from error
-
-
-def _external_files(proto: onnx.ModelProto, path: Path | None) -> list[Path]:
-    """The external data files, each proved to lie inside the model's folder."""
-    found = _tensors(proto.graph) + [t for f in proto.functions for t in _attribute_tensors(f)]
-    tensors = [t for t in found if t.data_location == onnx.TensorProto.EXTERNAL]
-    if path is None:
-        if tensors:
-            raise ModelError(
-                "the ModelProto keeps weights in external data, which cannot be found from "
-                "memory; load it with onnx.load(path) (load_external_data=True) or pass the path"
-            )
-        return []
-    files = {}
-    for tensor in tensors:
-        declared = {entry.key: entry.value for entry in tensor.external_data}
-        location = declared.get("location", "")
-        if location not in files:
-            files[location] = _contained(path.parent, location)
-        _check_range(tensor, declared, files[location])
-    return [files[location] for location in sorted(files)]
-
-
-def _contained(folder: Path, location: str) -> Path:
-    # A zero byte ends a path for the system, and Python refuses it.
-    target = (folder / location.replace("\0", "?")).resolve()
-    if Path(location).is_absolute() or not target.is_relative_to(folder.resolve()):
-        raise ModelError(
-            f"external data {location!r} lies outside the model's folder {folder}; "
-            "only relative paths inside it are read"
-        )
-    if not target.is_file():
-        raise ModelError(f"external data file {location!r} is missing in {folder}")
-    return target
-
-
-def _check_range(tensor: onnx.TensorProto, declared: Mapping[str, str], file: Path) -> None:
-    """The bytes that a tensor says it has in a file must be there."""
-    what = f"{file}: external data of {tensor.name!r}"
-    for key in ("offset", "length"):
-        text = declared.get(key, "0")
-        if not (text.isascii() and text.isdigit() and len(text) < 19):
-            raise ModelError(f"{what} has {key} {text!r}; expected a whole number of bytes")
-    offset, size = int(declared.get("offset", 0)), file.stat().st_size
-    length = int(declared.get("length", _size(tensor)))
-    if offset + max(length, _size(tensor)) > size or length < _size(tensor):
-        raise ModelError(
-            f"{what} is {_size(tensor)} bytes by its shape and type, declared as {length} bytes "
-            f"from {offset}, but the file has {size}; it is cut short or of another model"
-        )
-
-
-def _size(tensor: onnx.TensorProto) -> int:
-    try:
-        size: int = math.ceil(math.prod(tensor.dims) * ir.DataType(tensor.data_type).itemsize)
-        return size
-    except (ValueError, TypeError):  # a type that the checker will name
-        return 0
-
-
-def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    """All initializers and tensor attributes, bodies included."""
-    sparse = [t for s in graph.sparse_initializer for t in (s.values, s.indices)]
-    return [*graph.initializer, *sparse, *_attribute_tensors(graph)]
-
-
-def _attribute_tensors(graph: onnx.GraphProto | onnx.FunctionProto) -> list[onnx.TensorProto]:
-    found: list[onnx.TensorProto] = []
-    for node in graph.node:
-        for attr in node.attribute:
-            found += [attr.t] if attr.HasField("t") else list(attr.tensors)
-            for body in [attr.g] if attr.HasField("g") else list(attr.graphs):
-                found += _tensors(body)
-    return found
 
 
 def _digest(proto: onnx.ModelProto, files: list[Path]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from topsideas.report.causes import cause_name
+from topsideas.report.repairs import repair_lines
 from topsideas.report.text import change, count, number, printable, share, similarity
 
 Json = dict[str, Any]
@@ -43,13 +46,34 @@ def show(report: Json, *, quiet: bool = False, verbose: bool = False) -> None:
         quiet: The verdict line only.
         verbose: All ops, not the worst ones only.
     """
-    console = standard_output()
+    _show(standard_output(), report, quiet=quiet, verbose=verbose)
+
+
+def captured(report: Json, *, verbose: bool = False) -> str:
+    """What :func:`show` prints to a file."""
+    console = plain_console()
+    _show(console, report, quiet=False, verbose=verbose)
+    return plain_text(console)
+
+
+def plain_console() -> Console:
+    """Takes what would be printed to a file; :func:`plain_text` returns it."""
+    return Console(file=io.StringIO(), highlight=False, width=_UNFOLDED, record=True)
+
+
+def plain_text(console: Console) -> str:
+    """What was printed to a :func:`plain_console`."""
+    return "".join(f"{line.rstrip()}\n" for line in console.export_text().splitlines())
+
+
+def _show(console: Console, report: Json, *, quiet: bool, verbose: bool) -> None:
     console.print(_headline(report))
     if quiet:
         return
     _network(console, report)
     if report["fp32_nodes"] and not _is_unknown(report):
         _kept(console, report, verbose=verbose)
+    _repairs(console, report)
     if "pareto" in report:
         _pareto(console, report, verbose=verbose)
     if report["op_statistic"]:
@@ -57,10 +81,14 @@ def show(report: Json, *, quiet: bool = False, verbose: bool = False) -> None:
     _closing(console, report)
 
 
+def headline(report: Json) -> str:
+    """The verdict in one line."""
+    return f"{report['verdict'].upper()}  {', '.join(_verdict_parts(report))}"
+
+
 def _headline(report: Json) -> Text:
-    passed = report["verdict"] == "pass"
-    line = Text("PASS" if passed else "FAIL", style="bold green" if passed else "bold red")
-    line.append(f"  {printable(', '.join(_verdict_parts(report)))}", style="default not bold")
+    line = Text(printable(headline(report)))
+    line.stylize("bold green" if report["verdict"] == "pass" else "bold red", 0, 4)
     return line
 
 
@@ -131,12 +159,24 @@ def _kept(console: Console, report: Json, *, verbose: bool) -> None:
     table = _table("id", "type", "name", "why it stays in fp32")
     for op in shown:
         table.add_row(
-            str(op["id"]), Text(op["type"]), Text(printable(op["name"] or op["path"])), _why(op)
+            str(op["id"]),
+            Text(printable(op["type"])),
+            Text(printable(op["name"] or op["path"])),
+            _told(op, verbose=verbose),
         )
     console.print()
     title = "ops in fp32" if len(shown) == len(ops) else f"ops in fp32, {len(shown)} of {len(ops)}"
     console.print(title, style="bold")
     console.print(table)
+
+
+def _repairs(console: Console, report: Json) -> None:
+    lines = repair_lines(report)
+    if lines:
+        console.print()
+        console.print("cheaper than fp32, judged like the answer", style="bold")
+        for line in lines:
+            console.print(Text(printable(line)))
 
 
 def _effect(op: Json) -> tuple[float, int]:
@@ -146,18 +186,27 @@ def _effect(op: Json) -> tuple[float, int]:
     return (-(float("inf") if margin is None else margin), op["id"])
 
 
-def _why(op: Json) -> Text:
+def _told(op: Json, *, verbose: bool) -> Text:
+    """The cause and what proves that the op is needed; with ``-v`` the cause in full."""
+    cause = op.get("cause")
+    if cause is None:
+        return Text(printable(("overflows; " if op.get("overflows") else "") + why(op)))
+    words = f"{cause_name(cause['cause'])}: {cause['text']}" if verbose else None
+    return Text(printable(f"{words or cause_name(cause['cause'])}; {why(op)}"))
+
+
+def why(op: Json) -> str:
+    """What shows that a kept op is needed."""
     witness = op.get("witness")
     if op["asked"]:
-        return Text("asked for")
+        return "asked for"
     if witness is None and op["saves"]:
-        return Text("in fp32 it costs less than the casts around it")
+        return "in fp32 it costs less than the casts around it"
     if witness is None:
-        return Text("the search ended before it was examined")
-    overflow = "overflows; " if op["overflows"] else ""
+        return "the search ended before it was examined"
     margin = number(witness["margin"], witness["note"] or "the rule says no")
     sample = "the data set" if witness["sample"] is None else f"sample {witness['sample']}"
-    return Text(printable(f"{overflow}without it {sample} fails: {margin}"))
+    return f"without it {sample} fails: {margin}"
 
 
 def _pareto(console: Console, report: Json, *, verbose: bool) -> None:

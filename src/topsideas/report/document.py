@@ -240,8 +240,13 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def check_target(path: str | None) -> None:
+def check_target(path: str | None, flag: str = "--output_json", opening: bytes = b"{") -> None:
     """Refuse a path that no report can be written to, before hours are spent on one.
+
+    Args:
+        path: Where the report shall go; None for nowhere.
+        flag: Who asks for it.
+        opening: What a report of this kind begins with: only such a file is overwritten.
 
     Raises:
         UsageError: The path is a folder, its folder is missing, or something else than a report
@@ -250,22 +255,22 @@ def check_target(path: str | None) -> None:
     if path is None:
         return
     if Path(path).is_dir():
-        raise UsageError(f"--output_json {path}: is a folder, expected the path of a file")
+        raise UsageError(f"{flag} {path}: is a folder, expected the path of a file")
     if not Path(path).parent.is_dir():
         raise UsageError(
-            f"--output_json {path}: no such folder {Path(path).parent}; expected a path in a "
+            f"{flag} {path}: no such folder {Path(path).parent}; expected a path in a "
             "folder that exists"
         )
-    if Path(path).is_file() and not _is_ours(Path(path)):
+    if Path(path).is_file() and not _is_ours(Path(path), opening):
         raise UsageError(
-            f"--output_json {path}: exists and is no report, so it is not overwritten; expected "
+            f"{flag} {path}: exists and is no report, so it is not overwritten; expected "
             "a new path or that of an older report"
         )
 
 
-def _is_ours(path: Path) -> bool:
+def _is_ours(path: Path, opening: bytes) -> bool:
     with path.open("rb") as stream:
-        return stream.read(1) in (b"{", b"")
+        return stream.read(len(opening)) in (opening, b"")
 
 
 def write_json(report: Json, path: Path) -> None:
@@ -274,7 +279,15 @@ def write_json(report: Json, path: Path) -> None:
     Raises:
         UsageError: The path cannot be written.
     """
-    text = json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_text(json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n", path)
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a report's text, complete or not at all.
+
+    Raises:
+        UsageError: The path cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         # A path that is no text holds lone surrogates; backslashed, they are JSON's own escapes.

@@ -10,6 +10,7 @@ import math
 import warnings
 import zipfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,8 +26,19 @@ _CHUNK = 1 << 24
 _REMEDY = "write it again with np.savez"
 
 
-def read_npz(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
+Check = Callable[[str, tuple[int, ...], np.dtype[Any]], object]
+"""Called with what a member declares before its data is read; raises SampleError."""
+
+
+def read_npz(
+    path: Path, max_bytes: int = MAX_BYTES, check: Check = lambda *_: None
+) -> dict[str, Array]:
     """The arrays of an npz file by name.
+
+    Args:
+        path: The file.
+        max_bytes: The most that its arrays may take together.
+        check: Refuses arrays by name, shape and dtype: a small file can hold gigabytes.
 
     Raises:
         SampleError: The file cannot be opened, is damaged, is larger than ``max_bytes``, or
@@ -36,7 +48,7 @@ def read_npz(path: Path, max_bytes: int = MAX_BYTES) -> dict[str, Array]:
         _check_format(path)
         with zipfile.ZipFile(path) as archive:
             members = _members(archive, path, max_bytes)
-            return {name: _read(archive, info, path) for name, info in members.items()}
+            return {name: _read(archive, info, path, check) for name, info in members.items()}
     except SampleError:
         raise
     except OSError as error:
@@ -69,8 +81,9 @@ def _members(archive: zipfile.ZipFile, path: Path, max_bytes: int) -> dict[str, 
     return {info.filename.removesuffix(".npy"): info for info in infos}
 
 
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
-    what = f"{path}: {info.filename.removesuffix('.npy')!r}"
+def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, check: Check) -> Array:
+    name = info.filename.removesuffix(".npy")
+    what = f"{path}: {name!r}"
     with archive.open(info) as member:
         shape, fortran, dtype = _header(member)
         if dtype.hasobject:
@@ -84,6 +97,7 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Array:
                 f"{what}: its header declares shape {shape} of {dtype.name}, {declared} bytes, "
                 f"but it holds {held}; {_REMEDY}"
             )
+        check(name, shape, dtype)
         flat = _data(member, declared).view(dtype)
         member.read(1)  # the checksum is compared when the end is reached
     return flat.reshape(shape, order="F" if fortran else "C")

@@ -49,6 +49,21 @@ def check_names(found: Sequence[str], expected: Sequence[str], where: str) -> No
         )
 
 
+def check_declared(
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    specs: Sequence[TensorSpec],
+    where: str,
+) -> None:
+    """Raise where an array cannot fit, by what is known before its data is read."""
+    for spec in specs:
+        if spec.name == name and spec.is_tensor:
+            what = f"{where}: {name!r}"
+            _of_dtype(np.empty(0, dtype), spec, what)
+            _check_shape(shape, spec, what)
+
+
 def _name_hint(name: str, candidates: Sequence[str]) -> str:
     if name.startswith("arr_"):
         return " (a name np.savez gives to an unnamed array: np.savez(file, **{name: array}))"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from topsideas.errors import SampleError
 from topsideas.samples.archive import MAX_BYTES, read_npz
-from topsideas.samples.checks import Sizes, check_arrays
-from topsideas.samples.sample import Sample
-from topsideas.samples.signature import Signature
+from topsideas.samples.checks import Sizes, check_arrays, check_declared
+from topsideas.samples.sample import Array, Sample
+from topsideas.samples.signature import Signature, TensorSpec
 
 _NAME = re.compile(r"sample([0-9]+)_(inputs|outputs)\.npz")
 _CONVENTION = (
@@ -46,14 +47,16 @@ class SampleFile:
             SampleError: A file is damaged or does not fit the model.
         """
         sizes: Sizes = {}
-        path = self.inputs_path
-        found = read_npz(path, self.max_bytes)
-        inputs = check_arrays(found, self.signature.inputs, str(path), sizes)
+        inputs = self._read(self.inputs_path, self.signature.inputs, sizes)
         golden = None
         if self.golden_path is not None:
-            found = read_npz(self.golden_path, self.max_bytes)
-            golden = check_arrays(found, self.signature.outputs, str(self.golden_path), sizes)
+            golden = self._read(self.golden_path, self.signature.outputs, sizes)
         return Sample(self.id, inputs, golden)
+
+    def _read(self, path: Path, specs: Sequence[TensorSpec], sizes: Sizes) -> dict[str, Array]:
+        where = str(path)
+        found = read_npz(path, self.max_bytes, partial(check_declared, specs=specs, where=where))
+        return check_arrays(found, specs, where, sizes)
 
 
 @dataclass(frozen=True, slots=True)

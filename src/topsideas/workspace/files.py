@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -57,6 +59,14 @@ def replace_file(target: Path, content: Content, *, durable: bool = True) -> Non
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed runs were writing into a folder. Nobody else may be writing there."""
     for path in folder.glob(f"{_TEMPORARY}*"):
+        remove_file(path)
+
+
+def remove_leftovers_of(target: Path) -> None:
+    """Remove what killed runs were writing to replace ``target``; see :func:`remove_leftovers`."""
+    for path in target.parent.glob(f"{glob.escape(_TEMPORARY + target.name)}*"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
         remove_file(path)
 
 

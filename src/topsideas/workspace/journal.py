@@ -87,6 +87,11 @@ class Journal:
         with self._lock:
             self._run(_PUT, kind, key, content, _checksum(kind, key, content))
 
+    def clear(self) -> None:
+        """Drop all values."""
+        with self._lock:
+            self._run("DELETE FROM results")
+
     def _run(self, statement: str, *arguments: str | bytes) -> tuple[object, ...] | None:
         """The first row of one statement, on a new database if the file proves damaged."""
         try:

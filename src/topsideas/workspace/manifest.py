@@ -7,7 +7,13 @@ import logging
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from topsideas.errors import WorkspaceError
-from topsideas.workspace.files import remove_empty, remove_file, replace_file, temporary_of
+from topsideas.workspace.files import (
+    remove_empty,
+    remove_file,
+    remove_leftovers_of,
+    replace_file,
+)
+from topsideas.workspace.keys import key_of
 
 PRIVATE = ".topsideas"
 """The tool's own folder inside the workspace."""
@@ -31,7 +37,7 @@ class Manifest:
         self._path = path
         self._names = {name for name in self._load() if self._is_safe(name)}
         for name in self._names:
-            remove_file(temporary_of(root / name))
+            remove_leftovers_of(root / name)
 
     def claim(self, name: str) -> Path:
         """The path of an artefact, now recorded as the tool's; its folders are made.
@@ -103,16 +109,22 @@ class Manifest:
     def _record(self, names: list[str]) -> None:
         if not self._names.issuperset(names):
             self._names.update(names)
-            replace_file(self._path, json.dumps(sorted(self._names), indent=1).encode())
+            listed = sorted(self._names)
+            content = {"names": listed, "sha256": key_of(*listed)}
+            replace_file(self._path, json.dumps(content, indent=1).encode())
 
     def _load(self) -> set[str]:
         try:
-            names = json.loads(self._path.read_bytes())
-            if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            content = json.loads(self._path.read_bytes())
+            names = content["names"] if isinstance(content, dict) else content
+            # One letter that a disk changed would make a file of the user's one to be cleaned
+            # away. Earlier versions wrote the list alone.
+            sound = content is names or content.get("sha256") == key_of(*names)
+            if sound and isinstance(names, list) and all(isinstance(name, str) for name in names):
                 return set(names)
         except FileNotFoundError:
             return set()
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, KeyError, TypeError):
             pass
         _log.warning(
             "%s: the list of written files is damaged; files written earlier now count as the "

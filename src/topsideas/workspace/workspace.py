@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,8 @@ from topsideas.workspace.files import (
 from topsideas.workspace.journal import Journal
 from topsideas.workspace.manifest import PRIVATE, Manifest
 from topsideas.workspace.marker import check_fingerprint, check_format, write_marker
+
+_log = logging.getLogger("topsideas.workspace")
 
 ARRAY_LIMIT = 4 << 30
 """Bytes that cached arrays may take on disk."""
@@ -79,6 +82,7 @@ class Workspace:
         private = root / PRIVATE
         with os_errors(root, "open the workspace"), contextlib.ExitStack() as undo:
             _make_folder(root)
+            _refuse_links(private)
             undo.callback(_locked(root).release)
             manifest = _prepared(root, fingerprint, clean=clean)
             journal = Journal(private / _JOURNAL)
@@ -115,14 +119,22 @@ class Workspace:
         """
         self._journal.put(kind, key, value)
 
+    def forget(self) -> None:
+        """Drop all values and cached arrays: they turned out not to be what they were kept as."""
+        self._journal.clear()
+        self._arrays.clean()
+
     def get_arrays(self, kind: str, key: str) -> dict[str, Array] | None:
         """Cached arrays by name; None if they are not there or damaged."""
         return self._arrays.get(kind, key)
 
     def put_arrays(self, kind: str, key: str, arrays: Mapping[str, Array]) -> None:
-        """Cache arrays. They may be evicted later: the longest unused go first."""
-        with os_errors(self.root, "cache arrays in the workspace"):
-            self._arrays.put(kind, key, arrays)
+        """Cache arrays. They may be evicted later, and are not kept where the disk is full."""
+        try:
+            with os_errors(self.root, "cache arrays in the workspace"):
+                self._arrays.put(kind, key, arrays)
+        except WorkspaceError as error:  # what is missing in a cache is computed again
+            _log.warning("%s", error)
 
     def path(self, name: str) -> Path:
         """Where an artefact belongs, now recorded as the tool's.
@@ -160,6 +172,16 @@ def _make_folder(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise WorkspaceError(f"{root}: is a file, expected a folder for the workspace")
     (root / PRIVATE).mkdir(parents=True, exist_ok=True)
+
+
+def _refuse_links(private: Path) -> None:
+    """A link that came with somebody's folder would lead what is written here to elsewhere."""
+    for path in (private, *private.rglob("*")):
+        if path.is_symlink():
+            raise WorkspaceError(
+                f"{path}: is a link, and nothing is written outside the workspace; expected the "
+                "tool's own files; remove the link or use another --workspace"
+            )
 
 
 def _locked(root: Path) -> filelock.BaseFileLock:

@@ -143,3 +143,14 @@ def test_executables_that_nobody_needs_are_released() -> None:
     assert len(engine.unused) == 1
     engine.child()
     assert engine.unused == []
+
+
+def test_a_limit_of_runs_holds_for_the_first_run_too() -> None:
+    """Where no build has a limit, the first run on new shapes may take ten times as long."""
+    engine = _open("nothing", build_seconds=None, run_seconds=2.0)
+    executable = engine.compile(RIGHT)
+    assert executable._run_seconds(X) == 20.0
+    assert executable._run_seconds(X) == 2.0
+    engine.limits = replace(engine.limits, build_seconds=5.0)
+    assert executable._run_seconds({"x": X["x"][:1]}) == 7.0
+    engine.close()

@@ -19,6 +19,9 @@ from topsideas.graph.loading import Model
 from topsideas.graph.ops import Op
 from topsideas.plan import PrecisionPlan
 
+# To open sessions takes so many times as long as a run at most.
+_OPENING = 9
+
 
 class IsolatedEngine:
     """Opens an engine in a child process, and another one whenever that dies.
@@ -228,9 +231,16 @@ class IsolatedExecutable:
         limits = self._engine.limits
         shapes = tuple(getattr(a, "shape", None) for a in feeds.values())
         new, self._shapes = shapes not in self._shapes, self._shapes | {shapes}
-        if limits.run_seconds is None or (new and limits.build_seconds is None):
+        if limits.run_seconds is None:
             return None
-        return limits.run_seconds + (limits.build_seconds or 0.0 if new else 0.0)
+        return limits.run_seconds + (self._preparing(limits.run_seconds) if new else 0.0)
+
+    def _preparing(self, run_seconds: float) -> float:
+        """How long what precedes the first run on some shapes may take; never for ever."""
+        if self._engine.limits.build_seconds is not None:
+            return self._engine.limits.build_seconds
+        dynamic = self._engine.capabilities().dynamic  # then it only opens what was built
+        return _OPENING * run_seconds if dynamic else PATIENT.build_seconds or 0.0
 
     def _made(self) -> int:
         """The executable's number in the child that lives now. Raises EngineError."""

@@ -18,7 +18,7 @@ from topsideas.calibration.progress import Progress, Silent
 from topsideas.calibration.references import SampleSource
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.selection import select_ops
-from topsideas.calibration.settings import Settings, Validator
+from topsideas.calibration.settings import VALIDATOR_SECONDS, Settings, Validator
 from topsideas.engines.base import Executable, OwnOps, finalized
 from topsideas.engines.emulator.engine import EmulatorExecutable, emulator_numerics
 from topsideas.engines.emulator.runtime import default_threads
@@ -131,6 +131,7 @@ class AutoMixPrecision:
         ntol: float = 0.0,
         cos_sim: float | None = None,
         val_scope: str = "sample",
+        val_timeout: float | None = VALIDATOR_SECONDS,
         margin: float = 1.0,
         objective: str = "ops",
         pareto: bool = False,
@@ -157,6 +158,7 @@ class AutoMixPrecision:
             cos_sim: Judge by cosine similarity of at least this instead.
             val_scope: ``sample`` calls ``val_func`` per sample, ``dataset`` once with the lists
                 of all samples.
+            val_timeout: Seconds that one call of ``val_func`` may take; None for ever.
             margin: The worst share of the tolerance that the answer may use.
             objective: ``ops`` for few ops in fp32, or ``cost`` for little time that they and the
                 casts around them take; see ``result.cost``.
@@ -172,7 +174,8 @@ class AutoMixPrecision:
         Raises:
             SampleError: A sample does not fit the model.
             BaselineError: Even in fp32 the golden outputs are missed.
-            ValidatorError: ``val_func`` raised or returned something that is not a bool.
+            ValidatorError: ``val_func`` raised, did not return in time, or returned something that
+                is not a bool.
             EngineError: The engine fails.
         """
         samples = samples_from_memory(
@@ -183,7 +186,9 @@ class AutoMixPrecision:
         must_keep = select_ops(engines.model, block_op_ids or ())
         settings = Settings(
             criterion=Tolerance(rtol, atol, ntol) if cos_sim is None else Cosine(cos_sim),
-            validator=Validator(val_func, val_scope) if val_func is not None else None,
+            validator=Validator(val_func, val_scope, seconds=val_timeout)
+            if val_func is not None
+            else None,
             bound=margin,
             must_keep=must_keep,
             budget=Budget(max_evaluations, time_limit),

@@ -1,0 +1,1 @@
+"""The report as a page: one file that opens without a network."""

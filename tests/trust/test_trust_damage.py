@@ -1,0 +1,87 @@
+"""A workspace of which any bit of any file changed: results are lost or right, never wrong."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.e2e_bench import SQUARES_ANSWER, Bench, squares_bench
+from tests.trust.killing import lasting
+
+FLIPS = 400 if os.environ.get("TOPSIDEAS_FULL") else 16
+# What a run may say instead of an answer.
+REFUSALS = ("the workspace's record is damaged", "was not written by topsideas", "has format")
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A bench whose workspace holds everything that a run leaves."""
+    bench = squares_bench(tmp_path_factory.mktemp("sound"))
+    assert bench.run("--manual").code == 1
+    assert bench.run("--finalize").code == 0
+    assert bench.run().code == 0
+    return bench
+
+
+def _flipped(path: Path, rng: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+
+
+def _files(bench: Bench) -> Iterator[Path]:
+    return (p for p in sorted(bench.workspace.rglob("*")) if p.is_file() and p.stat().st_size)
+
+
+def _copy(sound: Bench, folder: Path) -> Bench:
+    """The same model and samples with a workspace of its own."""
+    bench = Bench(folder)
+    shutil.copytree(sound.workspace, bench.workspace)
+    bench.model, bench.samples = sound.model, sound.samples
+    return bench
+
+
+@cache
+def _expected(sound: Bench) -> dict[str, Any]:
+    return lasting(sound.run().found)
+
+
+def _check(bench: Bench, sound: Bench, spoilt: Path) -> None:
+    outcome = bench.run()
+    if outcome.code == 2:
+        assert any(text in outcome.err for text in REFUSALS), (spoilt, outcome.err)
+        # Files that may be the user's are not overwritten, but the answer is told.
+        assert outcome.report is None or outcome.report["fp32_nodes"] == SQUARES_ANSWER
+        return
+    expected, found = _expected(sound), lasting(outcome.found)
+    assert (outcome.code, outcome.err) == (0, ""), spoilt
+    assert found == expected, spoilt
+
+
+def test_a_flipped_bit_in_any_file_changes_no_result(sound: Bench, tmp_path: Path) -> None:
+    """Once in every file, then at random places."""
+    rng = random.Random(0)
+    files = [p.relative_to(sound.workspace) for p in _files(sound)]
+    assert {"journal.sqlite", "manifest.json", "workspace.json"} <= {p.name for p in files}
+    for number in range(max(FLIPS, len(files))):
+        name = files[number] if number < len(files) else rng.choice(files)
+        bench = _copy(sound, tmp_path / f"flip{number}")
+        _flipped(bench.workspace / name, rng)
+        _check(bench, sound, name)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, -1])
+def test_a_file_that_was_cut_changes_no_result(sound: Bench, tmp_path: Path, cut: int) -> None:
+    """All files that hold results at once, as after a crash of the machine."""
+    bench = _copy(sound, tmp_path)
+    for path in _files(bench):
+        if path.name not in ("workspace.json", "manifest.json"):
+            path.write_bytes(path.read_bytes()[:cut])
+    _check(bench, sound, bench.workspace)
