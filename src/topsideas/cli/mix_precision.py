@@ -16,7 +16,6 @@ from topsideas.calibration.artefacts import (
     save_inlined_model,
 )
 from topsideas.calibration.deployed import deployed_verdict, honoured, readback_notes
-from topsideas.calibration.explain import evidence_of, repairs_of
 from topsideas.calibration.manual import SampleStatistics
 from topsideas.calibration.opening import Engines, open_engines
 from topsideas.calibration.problem import (
@@ -29,6 +28,7 @@ from topsideas.calibration.progress import Progress
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.selection import foreign_plans, select_ops, select_shown
 from topsideas.calibration.team import Team, team_of
+from topsideas.cli.explaining import Explaining, explain
 from topsideas.cli.listing import list_ops
 from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
 from topsideas.cli.progress import progress_for
@@ -49,7 +49,6 @@ from topsideas.plan import PrecisionPlan
 from topsideas.precision import PRECISIONS, Numerics
 from topsideas.report.console import show
 from topsideas.report.document import check_target, document, write_json, write_text
-from topsideas.report.evidence import with_evidence
 from topsideas.report.html.page import OPENING, check_renderer, page
 from topsideas.report.text import printable
 from topsideas.samples.npz import SampleFolder, scan_folder
@@ -58,9 +57,6 @@ from topsideas.samples.signature import signature_of
 from topsideas.verdict import Verdict
 from topsideas.workspace.files import os_errors
 from topsideas.workspace.workspace import Workspace
-
-# What the ops' need of fp32 comes from, and repairs; None where not known or not asked for.
-_Evidence = tuple[dict[str, Any] | None, dict[str, Any] | None]
 
 
 def run(args: Namespace, words: Sequence[str]) -> int:
@@ -230,13 +226,13 @@ class _Run:
         with progress_for(self.args) as progress:
             statistics = problem.statistics(self.kept, mode, self.thresholds, workspace, progress)
             verdict = self._manual_verdict(problem, statistics)
-            evidence = self._evidence(problem, self.kept, verdict, None, workspace, progress)
+            explained = explain(self._explaining(problem, workspace, progress), self.kept, verdict)
             if self.args.finalize:
                 verdict = deployed_verdict(problem, self.kept, verdict)
             verdict = honoured(problem, self.kept, verdict)
         files = self._files(problem, workspace, self.kept, passed=verdict.passed)
         report = self._document(problem, self.kept, verdict, statistics, files, None)
-        return self._with(evidence, report), False
+        return explained(report), False
 
     def _mode(self, problem: Problem, wanted: str) -> str:
         """Statistics need an engine that shows or counts what single ops do."""
@@ -270,9 +266,8 @@ class _Run:
             off = self.args.finalize or found.stopped
             mode = "OFF" if off else self._mode(problem, "CALC")
             statistics = problem.statistics(found.plan, mode, self.thresholds, workspace, progress)
-            evidence = self._evidence(
-                problem, found.plan, found.before, found, workspace, progress
-            )
+            explaining = self._explaining(problem, workspace, progress)
+            explained = explain(explaining, found.plan, found.before, found)
         self.notes += [found.noise] if found.noise else []
         if found.crew is not None and found.crew.workers:
             self.notes.append(f"workers: {found.crew}")
@@ -282,53 +277,22 @@ class _Run:
         verdict = honoured(problem, found.plan, verdict)
         files = self._files(problem, workspace, found.plan, passed=verdict.passed)
         report = self._document(problem, found.plan, verdict, statistics, files, found)
-        return self._with(evidence, report), found.interrupted
+        return explained(report), found.interrupted
 
-    def _evidence(
-        self,
-        problem: Problem,
-        plan: PrecisionPlan,
-        worst: Verdict,
-        found: SearchResult | None,
-        place: Workspace,
-        progress: Progress,
-    ) -> _Evidence:
-        """Why the ops stay, where that is asked for; an answer does not depend on it."""
-        wanted = self._explained(problem, searched=found is not None)
-        if wanted == "none" or (found is not None and found.stopped):
-            return None, None
-        numerics, repairs = self.options.numerics, None
-        evidence: dict[str, Any] | None = None
-        try:
-            evidence = evidence_of(problem, plan, worst, found, numerics, progress)
-            if evidence is not None and wanted == "repairs":
-                repairs = repairs_of(
-                    problem, plan, evidence, self._open, numerics, place, progress
-                )
-        except (TopsideasError, KeyboardInterrupt) as error:
-            reason = str(error) or "interrupted"
-            self.notes.append(f"why the ops must stay in fp32 is not told in full: {reason}")
-        else:
-            if evidence is None:
-                self.notes.append("why ops must stay is unknown: no engine shows single ops")
-        return evidence, repairs
+    def _explaining(self, problem: Problem, place: Workspace, progress: Progress) -> Explaining:
+        def opened(model: Model, numerics: Numerics) -> Engine:
+            return open_engine(self.engine_name, model, replace(self.options, numerics=numerics))
 
-    def _explained(self, problem: Problem, *, searched: bool) -> str:
-        """What is asked for; where builds are dear, repairs are not tried unasked."""
-        if self.args.explain != "auto":
-            return str(self.args.explain)
-        if self.args.output_html and not problem.engine.capabilities().dear:
-            return "repairs"
-        return "causes" if searched or self.args.output_html else "none"
-
-    def _open(self, model: Model, numerics: Numerics) -> Engine:
-        return open_engine(self.engine_name, model, replace(self.options, numerics=numerics))
-
-    def _with(self, evidence: _Evidence, report: dict[str, Any]) -> dict[str, Any]:
-        found, repairs = evidence
-        if found is None:
-            return report
-        return with_evidence(report, self.model.ops, found, repairs)
+        return Explaining(
+            problem,
+            self.args.explain,
+            page=bool(self.args.output_html),
+            numerics=self.options.numerics,
+            open_engine=opened,
+            place=place,
+            progress=progress,
+            notes=self.notes,
+        )
 
     def _report_refusal(
         self, problem: Problem, workspace: Workspace, progress: Progress, refusal: BaselineError
