@@ -110,4 +110,4 @@ def test_a_second_run_asks_nothing() -> None:
     before = clock.now
     again = null_search(engine, VirtualExecutor(4, clock), store=store)
     assert (again.plan, again.evaluations) == (first.plan, 0)
-    assert clock.now <= before + 1  # the answer is built once more, as without workers
+    assert clock.now <= before + 2  # a trial, and the answer once more as without workers

@@ -74,7 +74,8 @@ class AutoSearch:
     dispatcher: Dispatcher | None = None
 
     def __post_init__(self) -> None:
-        self.runs = Runs(self.engine, self.references, self.dispatcher)
+        self.must = self.settings.must_keep & self.candidates
+        self.runs = Runs(self.engine, self.must, self.references, self.dispatcher)
         self.judge = Judge(self.runs.engine, self.references, self.settings)
         self.oracle = Oracle(
             judge=self._judge_and_record,
@@ -86,7 +87,6 @@ class AutoSearch:
             cost=lambda items: self._prices.cost(items),
             bound=self.settings.bound,
         )
-        self.must = self.settings.must_keep & self.candidates
         self._felt = Felt(
             self.runs.engine,
             self.candidates,
@@ -218,7 +218,7 @@ class AutoSearch:
             refuse_baseline(verdict, self.settings)
 
     def _check_deterministic(self) -> None:
-        if self._noise.look(lambda: self.runs.differing_output(self.judge, self.must)):
+        if self._noise.look(lambda: self.runs.differing_output(self.judge)):
             self._check_noisy_baseline()
 
     def _check_noisy_baseline(self) -> None:
@@ -271,6 +271,7 @@ class AutoSearch:
     def _second_verdict(self, kept: Items) -> Verdict:
         executable = self.runs.engine.compile(PrecisionPlan(kept))
         if not isinstance(executable, SecondOpinion):
+            self.runs.forget(kept)  # it is to be run again, not to be remembered
             return self.judge.judge(kept)
         known = self.journal.recall("confirm", sorted(kept))
         if known is not None:

@@ -43,6 +43,8 @@ class Dispatcher:
         watch: Told of what workers did.
         ahead: Gives the jobs that may be asked for after a plan, likeliest first, while it is set.
         crew: What workers did so far.
+        trial: A job that each worker is given first, and what is called with its answer and with
+            where it comes from; that may raise.
     """
 
     def __init__(
@@ -69,9 +71,9 @@ class Dispatcher:
         self._inbox: list[Event] = []
         self._pace = Pace()
         self._places: dict[int, str] = {}
-        self._trial: tuple[Job, Callable[[Any, str], None]] | None = None
-        self._untried: set[int] = set()
+        self.trial: tuple[Job, Callable[[Any, str], None]] | None = None
         self._tries: set[int] = set()
+        self._tried = 0
 
     def close(self) -> None:
         """End the workers."""
@@ -112,35 +114,27 @@ class Dispatcher:
                     return
                 while job not in self._known:
                     self._turn()
-                yield self._known[job] if job.what == VERDICT else self._known.pop(job)
+                # Outputs are large: they are gone with the last who asked for them.
+                keep = job.what == VERDICT or request.place(job) > at
+                yield self._known[job] if keep else self._known.pop(job)
         finally:
             self._requests.remove(request)
             self._stop_needless()
 
-    def try_all(self, job: Job, check: Callable[[Any, str], None]) -> None:
-        """Have every worker answer a job, those that join later as the first thing they do.
-
-        Args:
-            job: The job; a worker that is alone is asked twice.
-            check: Called with each answer and where it comes from; may raise.
-        """
-        while not self._idle or self._flights:
+    def wait_for_trials(self, count: int) -> None:
+        """Wait until so many trials were answered; a worker that is alone is tried again."""
+        while self._tried < count:
+            if self._idle and len(self._tries) + self._tried < count:
+                self._try(next(iter(self._idle)))
             self._collect()
-        self._trial = job, check
-        self._tries.clear()
-        self._untried |= {*self._idle}
-        again = list(self._idle) if len(self._idle) == 1 else []
-        while self._untried or self._tries:
-            for seat in [*self._untried & self._idle.keys()]:
-                self._try(seat)
-            self._collect()
-            if not (self._untried or self._tries):
-                self._untried, again = {*again} & self._idle.keys(), []
 
     def _try(self, seat: int) -> None:
-        assert self._trial is not None
-        self._untried.discard(seat)
-        self._tries.add(self._start(seat, [self._trial[0]]))
+        assert self.trial is not None
+        self._tries.add(self._start(seat, [self.trial[0]]))
+
+    def forget(self, kept: frozenset[int]) -> None:
+        """Forget the answers on a plan, so that it is run again."""
+        self._known = {job: found for job, found in self._known.items() if job.kept != kept}
 
     # --- one turn ------------------------------------------------------------------------------
 
@@ -202,7 +196,7 @@ class Dispatcher:
             elif isinstance(event, Joined):
                 self._idle[event.seat] = None
                 self._places[event.seat] = event.where
-                if self._trial is not None:
+                if self.trial is not None:
                     self._try(event.seat)
         self._tell()
 
@@ -213,9 +207,10 @@ class Dispatcher:
         answers: Sequence[Answer] = done.result
         self._deaths.pop(flight.jobs[0], None)
         self._idle[done.seat] = flight.jobs[-1]
-        if done.ticket in self._tries and self._trial is not None:
+        if done.ticket in self._tries and self.trial is not None:
+            self._tried += 1
             self._tries.discard(done.ticket)
-            self._trial[1](answers[0].value, self._places[done.seat])
+            self.trial[1](answers[0].value, self._places[done.seat])
             self._want(flight.jobs)  # a search may ask the same
             return
         # By the clock of the workers, which also counts how long they were waited for.
@@ -250,7 +245,6 @@ class Dispatcher:
             self._idle[lost.seat] = None
         else:
             self._idle.pop(lost.seat, None)
-            self._untried.discard(lost.seat)
             self.crew = replace(self.crew, lost=self.crew.lost + 1)
 
     def _land(self, ticket: int) -> Flight | None:

@@ -58,6 +58,7 @@ class Examiner:
 
     def _answer(self, job: Job, sample: Sample) -> Any:
         judge = Judge(self._engine, References([sample], _refuse), self._settings)
+        judge.repeats = job.repeats
         if job.what == OVERFLOW:
             found = overflowing(self._engine, job.kept, [sample.inputs], job.bound)
             return sorted(found)

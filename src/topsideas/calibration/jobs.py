@@ -18,6 +18,7 @@ class Job(NamedTuple):
         way: The execution: the engine's own, or the name of another one.
         sample: The sample's id.
         bound: The largest margin that passes; for ``overflow`` the largest magnitude.
+        repeats: How often the sample is run for a verdict.
     """
 
     what: str
@@ -25,6 +26,7 @@ class Job(NamedTuple):
     way: str
     sample: int
     bound: float
+    repeats: int = 1
 
 
 Task = tuple[Sequence[Job], bool]

@@ -59,8 +59,7 @@ class Judge:
     def like(self, engine: Engine) -> Judge:
         """A judge of the same mind that asks another engine."""
         other = Judge(engine, self._references, self._settings)
-        other._order, other.strict = list(self._order), self.strict
-        other.repeats = self.repeats
+        other._order, other.strict, other.repeats = list(self._order), self.strict, self.repeats
         return other
 
     @property
@@ -204,33 +203,42 @@ class Judge:
     ) -> Iterator[Verdict]:
         """Verdicts of workers, in order; the user's function is called here, in that order too."""
         if self._settings.validator is None:
-            yield from executable.verdicts(samples, bound, every=every)
+            yield from executable.verdicts(samples, bound, every=every, repeats=self.repeats)
             return
         parts = (samples,) if every else (samples[:1], samples[1:])
         for part in parts:
             for sample, outputs in zip(part, executable.outputs(part), strict=True):
-                yield self._verdict(outputs, sample, bound)
+                yield self._worst_run(executable, sample, bound, outputs)
 
     def judge_sample(self, executable: Runnable, sample: int, bound: float) -> Verdict:
         """The worst verdict of as many runs as are asked for; the first failure ends them."""
-        worst = self._judge_run(executable, sample, bound)
-        for _ in range(self.repeats - 1):
-            if worst.passed:
-                worst = max(worst, self._judge_run(executable, sample, bound), key=_badness)
-        return worst
-
-    def _judge_run(self, executable: Runnable, sample: int, bound: float) -> Verdict:
         if isinstance(executable, Sharded):
             return next(self._sharded(executable, [sample], bound))
-        return self._verdict(self._outputs(executable, sample), sample, bound)
+        return self._worst_run(executable, sample, bound, self._run(executable, sample))
 
-    def _outputs(self, executable: Runnable, sample: int) -> Arrays | EngineError:
+    def _worst_run(
+        self,
+        executable: Runnable | Sharded,
+        sample: int,
+        bound: float,
+        outputs: Arrays | EngineError,
+    ) -> Verdict:
+        worst = self._judge_run(outputs, sample, bound)
+        for _ in range(self.repeats - 1):
+            if worst.passed:
+                again = self._judge_run(self._run(executable, sample), sample, bound)
+                worst = max(worst, again, key=_badness)
+        return worst
+
+    def _run(self, executable: Runnable | Sharded, sample: int) -> Arrays | EngineError:
+        if isinstance(executable, Sharded):
+            return next(executable.outputs([sample]))
         try:
             return executable.run(self._references.inputs(sample))
         except EngineError as error:
             return error
 
-    def _verdict(self, outputs: Arrays | EngineError, sample: int, bound: float) -> Verdict:
+    def _judge_run(self, outputs: Arrays | EngineError, sample: int, bound: float) -> Verdict:
         if isinstance(outputs, EngineError):
             return Verdict(passed=False, margin=math.inf, sample=sample, note=str(outputs))
         golden = self._references.golden(sample)
@@ -264,6 +272,11 @@ class Judge:
         passed = self._call(validator, [_listed(g, g) for g in golden], listed, "the data set")
         return Verdict(passed=passed, margin=None)
 
+    def _all_outputs(self, executable: Runnable) -> Iterator[Arrays | EngineError]:
+        if isinstance(executable, Sharded):
+            return executable.outputs(self._references.ids)
+        return (self._run(executable, i) for i in self._references.ids)
+
     def _call(
         self, validator: Validator, reference: Sequence[Any], outputs: Sequence[Any], what: str
     ) -> bool:
@@ -286,11 +299,6 @@ class Judge:
                 f"{name} returned {answer!r:.200} on {what}; expected True (acceptable) or False"
             )
         return bool(answer)
-
-    def _all_outputs(self, executable: Runnable) -> Iterator[Arrays | EngineError]:
-        if isinstance(executable, Sharded):
-            return executable.outputs(self._references.ids)
-        return (self._outputs(executable, i) for i in self._references.ids)
 
     def _ask_first(self, sample: int | None) -> None:
         if sample is not None:

@@ -41,10 +41,10 @@ class Noise:
         return self.engine.identity().evidence != "emulated"
 
     def look(self, differing: Callable[[], str]) -> bool:
-        """Whether two runs of a plan differ.
+        """Have a plan run twice on one sample; whether the answers differ.
 
         Args:
-            differing: Runs a plan twice on one sample; the output that differs, or nothing.
+            differing: Does so and names an output that differs; empty if none does.
 
         Raises:
             EngineError: They do on an engine that is deterministic by definition.
@@ -75,38 +75,23 @@ class Noise:
         )
 
 
-def differing_output(runner: Runnable, inputs: Arrays) -> str:
-    """The first output in which two runs on one sample differ; empty if they agree."""
+def runs_differ(runner: Runnable, inputs: Arrays) -> str:
+    """Run a plan twice; returns the name of an output that differs, or an empty text."""
     try:
-        first, second = runner.run(inputs), runner.run(inputs)
+        return differing_output(runner.run(inputs), runner.run(inputs))
     except EngineError:
         return ""  # a plan that cannot run fails: that is a verdict, and the same one twice
-    return _difference(first, second)
 
 
-def refuse_differing(first: Arrays, second: Arrays, which: str) -> None:
-    """Give up if two answers to one question differ.
-
-    Args:
-        first: Outputs by name.
-        second: The same, of another run.
-        which: What ran, for the message.
-
-    Raises:
-        EngineError: An output differs.
-    """
-    output = _difference(first, second)
-    if output:
-        _refuse(output, which)
-
-
-def _difference(first: Arrays, second: Arrays) -> str:
+def differing_output(first: Arrays, second: Arrays) -> str:
+    """The name of an output that differs; empty if none does."""
     exact = Tolerance(0.0, 0.0)
     return next((name for name in first if margin(second[name], first[name], exact) > 0), "")
 
 
-def _refuse(output: str, which: str = "two runs of the same plan on the same sample") -> NoReturn:
+def _refuse(output: str) -> NoReturn:
     raise EngineError(
-        f"{which} differ in output {output!r}; expected the same answer twice. Remedy: give the "
-        "model's random ops a seed, or make their values inputs"
+        f"two runs of the same plan on the same sample differ in output {output!r}; "
+        "expected the same answer twice. Remedy: give the model's random ops a seed, "
+        "or make their values inputs"
     )

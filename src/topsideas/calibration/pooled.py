@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from topsideas.calibration.dispatch import Dispatcher
 from topsideas.calibration.jobs import FUSED, OUTPUTS, OVERFLOW, OWN, SECOND, VERDICT, Job
 from topsideas.calibration.judge import Judge
-from topsideas.calibration.noise import refuse_differing
+from topsideas.calibration.noise import differing_output
 from topsideas.engines.base import (
     Arrays,
     Capabilities,
@@ -103,10 +103,11 @@ class PooledExecutable:
         self._inner, self._plan, self._source, self._way = inner, plan, source, way
 
     def verdicts(
-        self, samples: Sequence[int], bound: float, *, every: bool = False
+        self, samples: Sequence[int], bound: float, *, every: bool = False, repeats: int = 1
     ) -> Iterator[Verdict]:
         """The verdicts; the first sample is judged alone unless every one is wanted."""
-        jobs = [Job(VERDICT, self._plan.kept, self._way, sample, bound) for sample in samples]
+        kept, way = self._plan.kept, self._way
+        jobs = [Job(VERDICT, kept, way, sample, bound, repeats) for sample in samples]
         if every:
             yield from self._source.results(jobs)
             return
@@ -241,13 +242,11 @@ class _Peek:
             yield answer
 
 
-def check_alike(dispatcher: Dispatcher, kept: Items, sample: int) -> None:
-    """Run a plan on one sample by every worker: the same question must get the same answer.
+def compare_workers(dispatcher: Dispatcher, kept: Items, sample: int) -> None:
+    """Have every worker run a plan on one sample, before anything else.
 
-    Workers that join later are asked too, before they do anything else.
-
-    Raises:
-        EngineError: An output differs.
+    They must agree bit for bit: one that differs, now or when it joins later, ends the search by
+    an EngineError, as its answers would not be those of the others.
     """
     first: list[tuple[Outputs, str]] = []
 
@@ -257,10 +256,16 @@ def check_alike(dispatcher: Dispatcher, kept: Items, sample: int) -> None:
         reference, where = first[0]
         if isinstance(outputs, EngineError) or isinstance(reference, EngineError):
             return  # a plan that cannot run fails: that is a verdict, and the same one twice
-        which = f"two runs of the same plan on the same sample, {where} and {place},"
-        refuse_differing(reference, outputs, which)
+        output = differing_output(reference, outputs)
+        if output:
+            raise EngineError(
+                f"two runs of the same plan on the same sample, by {where} and by {place}, differ "
+                f"in output {output!r}; expected the same answer from all workers. Remedy: use "
+                "machines and cards of one kind; an engine that is not deterministic is judged "
+                "several times where there are no workers"
+            )
 
-    dispatcher.try_all(Job(OUTPUTS, kept, OWN, sample, 0.0), check)
+    dispatcher.trial = Job(OUTPUTS, kept, OWN, sample, 0.0), check
 
 
 def _fails(verdict: Verdict) -> bool:

@@ -49,6 +49,10 @@ class Request:
             if job in known:
                 self.see(job, known[job])
 
+    def place(self, job: Job) -> int:
+        """Where a job stands; the last place of one that is asked for twice."""
+        return self._place[job]
+
     def needs(self, job: Job) -> bool:
         """Whether a job is one of these, and none before it ended them."""
         return self._place.get(job, self.cut + 1) <= self.cut

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from topsideas.calibration.crew import Crew
 from topsideas.calibration.dispatch import Dispatcher
 from topsideas.calibration.judge import Judge
-from topsideas.calibration.noise import differing_output
-from topsideas.calibration.pooled import Foresight, PooledEngine, check_alike
+from topsideas.calibration.noise import runs_differ
+from topsideas.calibration.pooled import Foresight, PooledEngine, compare_workers
 from topsideas.calibration.ranking import overflowing
 from topsideas.calibration.references import References
 from topsideas.engines.base import Engine
@@ -23,6 +23,7 @@ class Runs:
 
     Args:
         engine: Runs plans.
+        must: The plan that keeps least, which workers are compared by.
         references: The samples.
         dispatcher: Workers; None to run all in this process.
 
@@ -31,11 +32,17 @@ class Runs:
     """
 
     def __init__(
-        self, engine: Engine, references: References, dispatcher: Dispatcher | None
+        self,
+        engine: Engine,
+        must: Items,
+        references: References,
+        dispatcher: Dispatcher | None,
     ) -> None:
-        self._references, self._dispatcher = references, dispatcher
+        self._must, self._references, self._dispatcher = must, references, dispatcher
         self._pooled = None if dispatcher is None else PooledEngine(engine, dispatcher)
         self.engine: Engine = self._pooled or engine
+        if dispatcher is not None:
+            compare_workers(dispatcher, must, references.ids[0])
 
     @property
     def crew(self) -> Crew | None:
@@ -59,16 +66,22 @@ class Runs:
         foresight = Foresight(self._pooled, self._dispatcher, judge, recall)
         return foresight.foreseeing(oracle, strategy)
 
-    def differing_output(self, judge: Judge, kept: Items) -> str:
-        """The output in which two runs of a plan on one sample differ; empty if they agree.
+    def differing_output(self, judge: Judge) -> str:
+        """The output in which two runs of the plan that keeps least differ; empty if they agree.
 
         Raises:
-            EngineError: They do, on workers: judging again and again is done in one process only.
+            EngineError: Two workers differ: judging again and again does not help then.
         """
         if self._dispatcher is None:
-            return differing_output(judge.once(kept), self._references.inputs(judge.hardest))
-        check_alike(self._dispatcher, kept, judge.hardest)
+            runner = judge.once(self._must)
+            return runs_differ(runner, self._references.inputs(judge.hardest))
+        self._dispatcher.wait_for_trials(2)
         return ""
+
+    def forget(self, kept: Items) -> None:
+        """Forget what workers said of a plan, so that it is run again."""
+        if self._dispatcher is not None:
+            self._dispatcher.forget(kept)
 
     def overflowing(self, candidates: Items, limit: float) -> frozenset[int]:
         """Ops that exceed ``limit`` in fp32 on any sample; see :mod:`calibration.ranking`."""

@@ -30,12 +30,7 @@ from topsideas.calibration.selection import foreign_plans, select_ops, select_sh
 from topsideas.calibration.team import Team, team_of
 from topsideas.cli.explaining import Explaining, explain
 from topsideas.cli.listing import list_ops
-from topsideas.cli.options import (
-    engine_options,
-    settings,
-    shape_bounds_of,
-    thresholds,
-)
+from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
 from topsideas.cli.progress import progress_for
 from topsideas.cli.words import next_step
 from topsideas.cli.workers import devices, executor

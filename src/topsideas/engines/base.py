@@ -174,7 +174,7 @@ class Sharded(Protocol):
     """A runnable whose runs are made elsewhere, by workers that hold the samples."""
 
     def verdicts(
-        self, samples: Sequence[int], bound: float, *, every: bool = False
+        self, samples: Sequence[int], bound: float, *, every: bool = False, repeats: int = 1
     ) -> Iterator[Verdict]:
         """The verdict on each sample, in order. Whoever stops iterating stops the workers.
 
@@ -182,6 +182,7 @@ class Sharded(Protocol):
             samples: Their ids.
             bound: The largest margin that passes.
             every: All are wanted; otherwise none behind one that fails.
+            repeats: How often each is run; the worst counts.
         """
         ...
 

@@ -123,25 +123,37 @@ def test_a_job_that_kills_every_worker_is_given_up() -> None:
         list(dispatcher.results(_jobs([0])))
 
 
-def test_every_worker_is_tried_and_those_that_join_later_too() -> None:
+def _tried(dispatcher: Dispatcher, what: str = OUTPUTS) -> list[str]:
+    """Places whose answers were compared, as they come."""
     places: list[str] = []
-    job = Job(OUTPUTS, _KEPT, OWN, 0, 0.0)
+    job = Job(what, _KEPT, OWN, 0, 0.0)
+    dispatcher.trial = job, lambda answer, place: places.append(place)
+    return places
+
+
+def test_every_worker_is_tried_first_and_those_that_join_later_too() -> None:
     dispatcher, _, _ = _dispatcher(3, failing=set())
-    dispatcher.try_all(job, lambda answer, place: places.append(place))
+    places = _tried(dispatcher)
+    list(dispatcher.results(_jobs(range(1, 9))))
     assert sorted(places) == ["worker 0", "worker 1", "worker 2"]
     dispatcher, _, _ = _dispatcher(3, failing=set(), mishaps=Mishaps(seed=3, death=0.2))
-    dispatcher.try_all(job, lambda answer, place: places.append(place))
-    before = len(places)
+    places = _tried(dispatcher)
     list(dispatcher.results(_jobs(range(1, 200))))
     assert dispatcher.crew.lost > 0
-    assert len(places) > before
-    assert list(dispatcher.results([job]))  # a trial in flight does not stand for it
+    assert len(places) > 3
+
+
+def test_a_trial_does_not_stand_for_the_same_job() -> None:
+    dispatcher, _, _ = _dispatcher(2, failing=set())
+    _tried(dispatcher, VERDICT)
+    assert dispatcher.trial is not None
+    assert len(list(dispatcher.results([dispatcher.trial[0]]))) == 1
 
 
 def test_a_worker_that_is_alone_is_tried_twice() -> None:
     dispatcher, _, _ = _dispatcher(1, failing=set())
-    places: list[str] = []
-    dispatcher.try_all(_jobs([0])[0], lambda answer, place: places.append(place))
+    places = _tried(dispatcher)
+    dispatcher.wait_for_trials(2)
     assert places == ["worker 0", "worker 0"]
 
 
@@ -151,8 +163,20 @@ def test_a_worker_that_differs_ends_the_search() -> None:
     def check(answer: Any, place: str) -> None:
         raise EngineError(f"{place} differs")
 
+    dispatcher.trial = _jobs([0])[0], check
     with pytest.raises(EngineError, match="worker 0 differs"):
-        dispatcher.try_all(_jobs([0])[0], check)
+        list(dispatcher.results(_jobs([5])))
+
+
+def test_what_is_forgotten_is_asked_again() -> None:
+    dispatcher, done, _ = _dispatcher(2, failing=set())
+    list(dispatcher.results(_jobs([3])))
+    dispatcher.forget(frozenset({99}))
+    list(dispatcher.results(_jobs([3])))
+    assert done == [3]
+    dispatcher.forget(_KEPT)
+    list(dispatcher.results(_jobs([3])))
+    assert done == [3, 3]
 
 
 def test_few_workers_build_a_plan_that_is_dear_to_build() -> None:

@@ -204,7 +204,8 @@ class AutoMixPrecision:
         )
         with ExitStack() as stack:
             store = self._store(stack, options)
-            problem = self._problem(engines, samples, settings, store)
+            team = self._team(options, engines.engine.identity())
+            problem = self._problem(engines, samples, settings, store, team)
             self.result = problem.search(progress or Silent())
         return self.result.plan.ids
 
@@ -214,6 +215,7 @@ class AutoMixPrecision:
         samples: Sequence[SampleSource],
         settings: Settings,
         store: Store,
+        team: Team | None,
     ) -> Problem:
         return make_problem(
             engines.model,
@@ -227,7 +229,7 @@ class AutoMixPrecision:
             golden=engines.golden,
             proposer=engines.proposer,
             proposers=engines.proposers,
-            team=self._team(self._options, engines.engine.identity()),
+            team=team,
         )
 
     def finalize(
