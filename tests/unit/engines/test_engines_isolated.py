@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,6 +137,45 @@ def test_the_child_ends_with_its_engine() -> None:
         os.kill(child, 0)
     # and one that is closed starts another when it is asked again
     assert np.isfinite(engine.compile(RIGHT).run(X)["y"]).all()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks at processes by /proc")
+def test_a_child_that_hangs_ends_when_its_parent_is_killed() -> None:
+    """Its standard input is closed then, but a child that hangs does not read it."""
+    script = """
+from threading import Thread
+from test_engines_isolated import WRONG, X, _open
+engine = _open("hang")
+wrong = engine.compile(WRONG)
+wrong.prepare()
+Thread(target=wrong.run, args=(X,), daemon=True).start()
+print(engine.child()._process.pid, flush=True)
+engine.compile(WRONG).run(X)
+"""
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[3])]
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path[:0] = {paths}\n{script}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert _is_running(child)
+        parent.kill()
+    end = time.monotonic() + 60
+    while _is_running(child) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not _is_running(child)
+
+
+def _is_running(process: int) -> bool:
+    """Whether a process has not ended; one that nobody waits for stays as a zombie."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1]
+    except FileNotFoundError:
+        return False
+    return state.split()[0] != "Z"
 
 
 def test_executables_that_nobody_needs_are_released() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import IO, Any
 
 from topsideas.engines.base import Engine, OpRecord, OwnOps, finalized
@@ -19,6 +21,9 @@ from topsideas.plan import PrecisionPlan
 
 # What an executable may be able to do beyond running; the parent asks before it promises.
 _ABILITIES = ("differing", "doubts", "kernels", "statistics", "latency")
+
+# Seconds between two looks whether the parent is there.
+_LOOK = 1.0
 
 
 class _Server:
@@ -74,8 +79,16 @@ class _Server:
         return len(self._made) - 1
 
 
+def _end_with(parent: int) -> None:
+    """End once the parent was killed: nobody else would end an engine that hangs."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK)
+    os._exit(1)
+
+
 def main() -> None:
     """Answer messages on the process's standard streams; whatever prints goes to the log."""
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     inwards, outwards = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a runtime's own prints must not get between the messages
     sys.path[:] = receive(inwards)
