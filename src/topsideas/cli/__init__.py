@@ -14,6 +14,8 @@ from pathlib import Path
 from topsideas.errors import EXIT_BUG, EXIT_INTERRUPTED, TopsideasError
 from topsideas.report.text import printable
 
+# Engines whose runtimes may reserve more address space than there is memory, for devices.
+_RESERVING = ("openvino", "onnxruntime", "topsinference")
 # Of a message that was not ours.
 _LONGEST = 500
 
@@ -32,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _survive_encodings()
     words = list(sys.argv[1:] if argv is None else argv)
     args = build_parser(listing="--list_ops" in words).parse_args(words)
-    _bound_memory()
+    if getattr(args, "engine", None) not in _RESERVING:
+        _bound_memory()
     try:
         # Each subcommand names its module; a run imports that one only.
         code: int = import_module(args.module).run(args, words)

@@ -31,6 +31,8 @@ class _Server:
 
     def __init__(self, target: str, model: str, options: EngineOptions) -> None:
         module, _, function = target.partition(":")
+        if not module.startswith("topsideas.engines.emulator"):
+            _lift_memory_limit()
         opener: Any = getattr(import_module(module), function)
         self._engine: Engine = opener(load_model(model, options.numerics.precision), options)
         self._made: list[Any] = []
@@ -77,6 +79,15 @@ class _Server:
     def _keep(self, made: Any) -> int:
         self._made.append(made)
         return len(self._made) - 1
+
+
+def _lift_memory_limit() -> None:
+    """Runtimes of devices may reserve more address space than the machine has memory."""
+    if sys.platform != "win32":
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
 
 
 def _end_with(parent: int) -> None:
