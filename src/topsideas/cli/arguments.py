@@ -11,6 +11,7 @@ from rich_argparse import RawDescriptionRichHelpFormatter
 
 from topsideas import __version__
 from topsideas.cli import compare, convert, doctor, export, probe, report, verify, workers
+from topsideas.cli.completion import add_completion
 from topsideas.cli.low_format import add_low_format
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
@@ -74,6 +75,7 @@ def build_parser(*, listing: bool = False) -> argparse.ArgumentParser:
         for command in _COMMANDS[target]:
             command.register(commands)
     doctor.register(targets)
+    add_completion(targets, parser)
     return parser
 
 
