@@ -26,7 +26,8 @@ README = ROOT / "README.md"
 README_ZH = ROOT / "README.zh-CN.md"
 REFERENCE = ROOT / "docs/reference.md"
 DEPLOY = ROOT / "docs/deploy.md"
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")])
+GUIDES = sorted([ROOT / "docs/tutorial.md", *ROOT.glob("docs/howto/*.md")])
 
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -38,6 +39,7 @@ _NOT_RUN = {"pip", "python", "git", "make", "cp", "cd", ".ci/run", ".", "source"
 
 # Named where it is told how to use what this tool wrote for them.
 _OF_OTHER_TOOLS = {"--onnx", "--head", "--port", "--address", "--resources", "--generate"}
+_OF_OTHER_TOOLS |= {"--stronglyTyped", "--saveEngine"}
 
 
 @dataclass(frozen=True)
@@ -112,17 +114,35 @@ def _plain(line: str) -> str:
 
 
 def test_commands_of_readme_print_what_it_shows(tmp_path: Path) -> None:
-    folder = _demo(tmp_path)
-    steps = [s for block in _blocks(README, "console") for s in _steps(block)]
-    assert len(steps) > 5
+    folder = _run_steps(README, _demo(tmp_path))
+    _assert_documented(json.loads((folder / "result.json").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_commands_of_guides_print_what_they_show(guide: Path, tmp_path: Path) -> None:
+    _run_steps(guide, _demo(tmp_path))
+
+
+def _run_steps(document: Path, folder: Path) -> Path:
+    """Run every command that is shown with its output; returns the folder of the last."""
+    steps = [s for block in _blocks(document, "console") for s in _steps(block)]
+    assert len(steps) > 3
     for step in steps:
         program, *words = shlex.split(step.command)
         if program == "cd":
             folder = folder / words[0]
-        else:
-            assert program == "topsideas", step.command
-            _assert_shows(step.shown, _run(["-m", program, *words], folder), step.command)
-    _assert_documented(json.loads((folder / "result.json").read_text(encoding="utf-8")))
+            continue
+        assert program in ("topsideas", "python"), step.command
+        module = ["-m", program] if program == "topsideas" else []
+        _assert_shows(step.shown, _run([*module, *words], folder), step.command)
+    return folder
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_guides_say_of_commands_that_they_were_not_run(guide: Path) -> None:
+    """A shell block is not run here, so the paragraph above it has to say so."""
+    for before in guide.read_text(encoding="utf-8").split("```sh\n")[:-1]:
+        assert "not run here" in before.rstrip().rpartition("\n\n")[2].lower()
 
 
 def _assert_documented(report: dict[str, Any]) -> None:
