@@ -39,7 +39,7 @@ _NOT_RUN = {"pip", "python", "git", "make", "cp", "cd", ".ci/run", ".", "source"
 
 # Named where it is told how to use what this tool wrote for them.
 _OF_OTHER_TOOLS = {"--onnx", "--head", "--port", "--address", "--resources", "--generate"}
-_OF_OTHER_TOOLS |= {"--stronglyTyped", "--saveEngine"}
+_OF_OTHER_TOOLS |= {"--stronglyTyped", "--saveEngine", "--check", "--tools", "--limit"}
 
 
 @dataclass(frozen=True)
