@@ -27,6 +27,7 @@ README_ZH = ROOT / "README.zh-CN.md"
 REFERENCE = ROOT / "docs/reference.md"
 DEPLOY = ROOT / "docs/deploy.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")])
+TUTORIALS = "tutorial.md", "zh/tutorial.md"
 GUIDES = sorted([ROOT / "docs/tutorial.md", *ROOT.glob("docs/howto/*.md")])
 
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -174,6 +175,11 @@ def test_shell_blocks_that_are_not_run_hold_no_command_that_could_be() -> None:
 def test_both_readmes_show_the_same() -> None:
     languages = "console", "python", "text", "sh", "json"
     assert _blocks(README_ZH, *languages) == _blocks(README, *languages)
+
+
+def test_both_tutorials_show_the_same() -> None:
+    english, chinese = (_blocks(ROOT / "docs" / f, "console") for f in TUTORIALS)
+    assert chinese == english
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
