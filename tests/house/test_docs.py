@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 README_ZH = ROOT / "README.zh-CN.md"
 REFERENCE = ROOT / "docs/reference.md"
+COMMANDS = ROOT / "docs/commands.md"
 DEPLOY = ROOT / "docs/deploy.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")])
 TUTORIALS = "tutorial.md", "zh/tutorial.md"
@@ -253,16 +254,42 @@ def test_reference_lists_every_flag_with_its_default() -> None:
 
 @pytest.mark.parametrize("name", ["convert", "export"])
 def test_deploy_lists_every_flag_with_its_default(name: str) -> None:
-    parser = _child(_child(build_parser(), "onnx"), name)
-    flags = [
-        (
-            _spelled(action),
-            _default(action) if action.dest != "overflow" else str(action.default or "none"),
-        )
-        for action in parser._actions
-        if action.dest != "help"
-    ]
-    assert sorted(_documented(DEPLOY)[name]) == sorted(flags)
+    assert sorted(_documented(DEPLOY)[name]) == _listed("onnx", name)
+
+
+@pytest.mark.parametrize(
+    "name", ["onnx verify", "onnx report", "onnx compare", "gcu probe", "doctor"]
+)
+def test_commands_page_lists_every_flag_with_its_default(name: str) -> None:
+    assert sorted(_documented(COMMANDS)[name]) == _listed(*name.split())
+
+
+def test_reference_pages_name_every_command() -> None:
+    own_page = {"gcu mix_precision", "onnx mix_precision", "onnx convert", "onnx export"}
+    as_onnx = {"gcu report", "gcu compare"}
+    text = COMMANDS.read_text(encoding="utf-8")
+    headings = set(re.findall(r"^## (.*)$", text, re.MULTILINE))
+    assert headings == set(_leaves(build_parser())) - own_page - as_onnx
+
+
+def _leaves(parser: argparse.ArgumentParser, *path: str) -> Iterator[str]:
+    below = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    for action in below:
+        for name, child in action.choices.items():
+            yield from _leaves(child, *path, name)
+    if not below:
+        yield " ".join(path)
+
+
+def _listed(*path: str) -> list[tuple[str, str]]:
+    parser = build_parser()
+    for name in path:
+        parser = _child(parser, name)
+    return sorted(
+        (_spelled(a), _default(a) if a.dest != "overflow" else str(a.default or "none"))
+        for a in parser._actions
+        if a.dest != "help" and a.option_strings
+    )
 
 
 def _documented(document: Path) -> dict[str, list[tuple[str, str]]]:
