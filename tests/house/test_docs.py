@@ -312,6 +312,18 @@ def test_flags_that_are_named_exist(document: Path) -> None:
     assert set(re.findall(r"(?<![\w-])--[a-z]\w*", text)) <= known
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_that_are_not_run_parse(document: Path) -> None:
+    """Dots stand for the flags that a run cannot do without."""
+    needed = "--input_onnx m.onnx --sample_dir samples --workspace ws"
+    for block in _blocks(document, "sh"):
+        for line in block.replace("\\\n", " ").replace("...", needed).splitlines():
+            program, *words = shlex.split(line, comments=True) or [""]
+            if program == "topsideas":
+                shell = [i for i, word in enumerate(words) if word in (">", "&", "|")]
+                build_parser().parse_args(words[: shell[0]] if shell else words)
+
+
 def _every_flag(parser: argparse.ArgumentParser) -> set[str]:
     """The flags of a command and of all below it."""
     found = set()
