@@ -125,7 +125,7 @@ def test_help_shows_every_flag_in_its_group(target: str) -> None:
         for flag in flags.split():
             assert f"--{flag}" in out[place:end]
     default = {"gcu": "saturate", "onnx": "inf"}[target]
-    assert f"(default of this target: {default})" in " ".join(out.split())
+    assert f"on the emulator {default} for this target" in " ".join(out.split())
     assert "exit codes: 0 accuracy reached, 1 not reached, 2 bad usage or input," in out
 
 

@@ -86,7 +86,7 @@ class Arena:
             plan = self._hostile("plan.json", content)
             given = ["--plan", plan, "--input_onnx", sound]
             yield ["onnx", "export", *given, "--format", "oplist", "--output", f"{out}.txt"]
-            yield ["onnx", "verify", "--plan", plan, "--model", sound, "--sample_dir", samples]
+            yield ["onnx", "verify", *given, "--sample_dir", samples]
             yield [*run, "--input_onnx", sound, "--fp32_nodes", f"@{plan}"]
         else:
             options = self._hostile("options.json", content)

@@ -221,7 +221,7 @@ def test_a_report_that_was_changed_is_refused_with_the_key(
     if "options" in change:
         merged["options"] = {**found["options"], **change["options"]}
     plan = bench.file("plan.json", json.dumps(merged))
-    words = ["onnx", "verify", "--plan", str(plan), "--model", str(bench.model)]
+    words = ["onnx", "verify", "--plan", str(plan), "--input_onnx", str(bench.model)]
     code, _, err = run_words([*words, "--sample_dir", str(bench.samples)])
     assert code == 2
     assert text in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,16 +41,20 @@ class _Bar:
         self._bar = bar
         self._task = bar.add_task("starting", total=None, state="")
         self._crew = ""
+        self._since = time.monotonic()
 
     def crew(self, crew: Crew) -> None:
         self._crew = f", {crew}"
 
     def phase(self, text: str) -> None:
-        self._bar.update(self._task, description=text, total=None, completed=0, state="")
+        self._since = time.monotonic()
+        # At once: a short phase would come and go between two looks.
+        self._bar.update(
+            self._task, description=text, total=None, completed=0, state="", refresh=True
+        )
 
     def measured(self, done: int, total: int) -> None:
-        elapsed = self._bar.tasks[0].elapsed or 0.0
-        left = elapsed / max(done, 1) * (total - done)
+        left = (time.monotonic() - self._since) / max(done, 1) * (total - done)
         state = f"{done}/{total}, about {_duration(left)} left"
         self._bar.update(self._task, completed=done, total=total, state=state)
 

@@ -180,10 +180,11 @@ def _journal(store: MemoryStore, settings: Settings, model: str = "m") -> Journa
 def test_verdicts_are_kept_by_problem_and_rule_and_traces_by_problem() -> None:
     store = MemoryStore()
     one = Settings(criterion=Tolerance(0.1, 0.1))
-    _journal(store, one).record("verdict", [1], {"v": 1})
+    verdict = Verdict(True, 0.5, 0).to_json()  # which says nothing of a tolerance of other shape
+    _journal(store, one).record("verdict", [1], verdict)
     _journal(store, one).record("overflow", [0], [4])
     same = _journal(store, Settings(criterion=Tolerance(0.1, 0.1)))
-    assert same.recall("verdict", [1]) == {"v": 1}
+    assert same.recall("verdict", [1]) == verdict
     for other in (
         Settings(criterion=Tolerance(0.1, 0.2)),
         Settings(criterion=Tolerance(0.1, 0.1, 0.01)),
