@@ -20,8 +20,9 @@ from topsideas.verdict import Verdict
 # The last item decides if the margin without it is so many times the margin with it. Where many
 # small errors add up, one item more or less changes it by less.
 _DECIDES = 1.5
-# Margins this close are the same: all that was kept besides changed nothing.
-_SAME = 1e-3
+# Margins this close are the same: all that was kept besides changed nothing, if that is a tenth
+# of the prefix at least.
+_SAME, _SHORT = 1e-3, 0.9
 # A move is worth more questions if this part of the prefix still passes after it.
 _SHORTER = 0.75
 
@@ -91,9 +92,9 @@ def decisive(oracle: Oracle, fixed: Items, prefix: Prefix) -> Verdict | None:
 
 
 def _verdicts_before(oracle: Oracle, fixed: Items, prefix: Prefix) -> Iterator[Verdict]:
-    """Those on prefixes that are shorter by two and more."""
+    """Those on prefixes that are shorter by a tenth, and by two items at least."""
     items = fixed.union(prefix.first)
-    for item in prefix.others[: prefix.length - 2]:
+    for item in prefix.others[: min(prefix.length - 2, int(_SHORT * prefix.length))]:
         items |= {item}
         verdict = oracle.known(items)
         if verdict is not None:
