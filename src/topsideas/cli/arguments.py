@@ -13,6 +13,7 @@ from topsideas import __version__
 from topsideas.cli import compare, convert, doctor, export, probe, report, verify, workers
 from topsideas.cli.completion import add_completion
 from topsideas.cli.low_format import add_low_format
+from topsideas.cli.subcommand import add_subcommand
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
 
@@ -86,15 +87,14 @@ def _add_mix_precision(
     *,
     listing: bool,
 ) -> None:
-    parser = commands.add_parser(
+    parser = add_subcommand(
+        commands,
         "mix_precision",
-        help="find, check and deploy the ops that must compute in fp32",
+        module="topsideas.cli.mix_precision",
+        summary="find, check and deploy the ops that must compute in fp32",
         description=_DESCRIPTION,
         epilog=_EPILOG.format(target=target),
-        formatter_class=RawDescriptionRichHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(module="topsideas.cli.mix_precision")
     _add_general(parser.add_argument_group("General Arguments"), listing=listing)
     _add_compile(parser.add_argument_group("Compile Arguments"), overflow)
     _add_run(parser.add_argument_group("Run Arguments"))

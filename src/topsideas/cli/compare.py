@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich_argparse import RawDescriptionRichHelpFormatter
+from topsideas.cli.subcommand import add_subcommand
 
 _DESCRIPTION = """\
 Says what differs between two reports: verdict, plan, margins, statistics, and
@@ -31,15 +31,14 @@ exit codes: 0 same verdict and same plan, 1 another verdict or plan,
 
 def register(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command to a target's commands."""
-    parser = commands.add_parser(
+    parser = add_subcommand(
+        commands,
         "compare",
-        help="what differs between two reports",
+        module=__name__,
+        summary="what differs between two reports",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=RawDescriptionRichHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(module=__name__)
     add = parser.add_argument
     add("left", metavar="A", help="a report")
     add("right", metavar="B", help="another one")

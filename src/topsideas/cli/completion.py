@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich_argparse import RawDescriptionRichHelpFormatter
+from topsideas.cli.subcommand import add_subcommand
 
 _DESCRIPTION = """\
 Prints a script with which the shell completes commands, flags, choices, and
@@ -36,15 +36,15 @@ def add_completion(
         commands: Where it is added.
         whole: The parser that the script completes.
     """
-    parser = commands.add_parser(
+    parser = add_subcommand(
+        commands,
         "completion",
-        help="a script with which bash or zsh completes this command",
+        module=__name__,
+        summary="a script with which bash or zsh completes this command",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=RawDescriptionRichHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(module=__name__, whole=whole)
+    parser.set_defaults(whole=whole)
     parser.add_argument("shell", choices=("bash", "zsh"), help="the shell")
 
 

@@ -7,9 +7,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
-from rich_argparse import RawDescriptionRichHelpFormatter
-
 from topsideas.cli.low_format import add_low_format
+from topsideas.cli.subcommand import add_subcommand
 from topsideas.cli.writing import add_shared, sample_inputs, target_file, tell, told, working
 
 _DESCRIPTION = """\
@@ -34,15 +33,14 @@ exit codes: 0 written, 2 bad usage or input, 3 engine failure
 
 def register(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command to a target's commands."""
-    parser = commands.add_parser(
+    parser = add_subcommand(
+        commands,
         "convert",
-        help="write the mixed-precision model of ops you name, without samples",
+        module=__name__,
+        summary="write the mixed-precision model of ops you name, without samples",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=RawDescriptionRichHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(module=__name__)
     add = parser.add_argument
     add("--input_onnx", required=True, metavar="PATH", help="the fp32 model")
     add(

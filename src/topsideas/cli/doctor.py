@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rich_argparse import RawDescriptionRichHelpFormatter
-
+from topsideas.cli.subcommand import add_subcommand
 from topsideas.engines.registry import ENGINES
 
 _DESCRIPTION = """\
@@ -23,14 +22,13 @@ _SECONDS = 600.0
 
 def register(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
-    parser = commands.add_parser(
+    parser = add_subcommand(
+        commands,
         "doctor",
-        help="which engines there are, what they are here, and whether they conform",
+        module=__name__,
+        summary="which engines there are, what they are here, and whether they conform",
         description=_DESCRIPTION,
-        formatter_class=RawDescriptionRichHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(module=__name__)
     parser.add_argument(
         "--full", choices=tuple(ENGINES), metavar="NAME", help="every check of one engine"
     )

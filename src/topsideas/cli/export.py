@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich_argparse import RawDescriptionRichHelpFormatter
-
 from topsideas.cli.low_format import add_low_format
+from topsideas.cli.subcommand import add_subcommand
 from topsideas.cli.writing import add_shared, sample_inputs, target_file, tell, told, working
 from topsideas.errors import UsageError
 from topsideas.formats.registry import FORMATS, ONNX
@@ -41,15 +40,14 @@ exit codes: 0 written, 2 bad usage or input, 3 engine failure
 def register(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command to a target's commands."""
     listed = "".join(f"  {name:<14} {f.summary}\n" for name, f in FORMATS.items())
-    parser = commands.add_parser(
+    parser = add_subcommand(
+        commands,
         "export",
-        help="write a plan for the tool that is to run it",
+        module=__name__,
+        summary="write a plan for the tool that is to run it",
         description=_DESCRIPTION,
         epilog=_EPILOG.format(formats=listed),
-        formatter_class=RawDescriptionRichHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(module=__name__)
     add = parser.add_argument
     add(
         "--plan",

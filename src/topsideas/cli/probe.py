@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich_argparse import RawDescriptionRichHelpFormatter
+from topsideas.cli.subcommand import add_subcommand
 
 _DESCRIPTION = """\
 Imports the vendor's TopsInference module in a process of its own, builds a tiny
@@ -23,14 +23,13 @@ _SECONDS = 900.0
 
 def register(commands: Any) -> None:
     """Add the command to a target's commands."""
-    parser = commands.add_parser(
+    parser = add_subcommand(
+        commands,
         "probe",
-        help="write down what the installed TopsInference offers",
+        module=__name__,
+        summary="write down what the installed TopsInference offers",
         description=_DESCRIPTION,
-        formatter_class=RawDescriptionRichHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(module=__name__)
     parser.add_argument("--output_json", required=True, metavar="PATH", help="write it here")
     parser.add_argument("--sdk_profile", metavar="PATH", help="an SDK profile to start from")
     parser.add_argument("--device", type=int, default=0, metavar="ID", help="card id (default: 0)")

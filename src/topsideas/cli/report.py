@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich_argparse import RawDescriptionRichHelpFormatter
+from topsideas.cli.subcommand import add_subcommand
 
 _DESCRIPTION = """\
 Shows a report that mix_precision --output_json wrote. Nothing is computed.
@@ -31,15 +31,14 @@ exit codes: 0 shown, 2 bad usage or input
 
 def register(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command to a target's commands."""
-    parser = commands.add_parser(
+    parser = add_subcommand(
+        commands,
         "report",
-        help="show a report that was written: text, page, Markdown, spreadsheet",
+        module=__name__,
+        summary="show a report that was written: text, page, Markdown, spreadsheet",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=RawDescriptionRichHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(module=__name__)
     add = parser.add_argument
     add("report", metavar="REPORT", help="the file that --output_json named")
     add(

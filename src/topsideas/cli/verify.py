@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from rich_argparse import RawDescriptionRichHelpFormatter
-
 from topsideas.cli.low_format import add_low_format
+from topsideas.cli.subcommand import add_subcommand
 from topsideas.engines.registry import AUTO, ENGINES
 
 _DESCRIPTION = """\
@@ -20,14 +19,13 @@ from what its report tells.
 
 def register(commands: Any) -> None:
     """Add the command to a target's commands."""
-    parser = commands.add_parser(
+    parser = add_subcommand(
+        commands,
         "verify",
-        help="judge a plan of a report on this engine",
+        module=__name__,
+        summary="judge a plan of a report on this engine",
         description=_DESCRIPTION,
-        formatter_class=RawDescriptionRichHelpFormatter,
-        allow_abbrev=False,
     )
-    parser.set_defaults(module=__name__)
     add = parser.add_argument
     add("--input_onnx", required=True, metavar="PATH", help="the fp32 model")
     add("--plan", required=True, metavar="PATH", help="a report, or a file of op ids or names")
