@@ -7,18 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from planted_problem import problem_of
 
-from topsideas.calibration.journal import MemoryStore, Store
+from topsideas.calibration.journal import MemoryStore
 from topsideas.calibration.judge import Judge
-from topsideas.calibration.problem import Problem, make_problem, read_samples
 from topsideas.calibration.progress import Progress, Silent
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.settings import Settings
-from topsideas.engines.emulator.engine import EmulatorEngine
 from topsideas.errors import BaselineError, EngineError, SampleError
-from topsideas.graph.loading import load_model
 from topsideas.precision import BF16, FP16, Numerics, Overflow
-from topsideas.samples import samples_from_memory, signature_of
 from topsideas.search.oracle import Budget, Oracle
 from topsideas.testing.planted import (
     Planted,
@@ -36,36 +33,14 @@ from topsideas.testing.planted import (
 each_planted = pytest.mark.parametrize("planted", planted_models(), ids=lambda p: p.name)
 
 
-def _problem(
-    planted: Planted,
-    *,
-    settings: Settings | None = None,
-    store: Store | None = None,
-    golden: list[dict[str, Any] | None] | None = None,
-    held: int = 0,
-) -> Problem:
-    model = load_model(planted.model)
-    samples = samples_from_memory(list(planted.samples), golden, signature_of(model))
-    return make_problem(
-        model,
-        EmulatorEngine(model, planted.numerics),
-        planted.numerics.precision,
-        samples[: len(samples) - held],
-        samples[len(samples) - held :],
-        settings or Settings(),
-        store or MemoryStore(),
-        read_samples(samples, None),
-    )
-
-
 def _search(planted: Planted, **options: Any) -> SearchResult:
-    return _problem(planted, **options).search(Silent())
+    return problem_of(planted, **options).search(Silent())
 
 
 @each_planted
 def test_the_answer_is_the_smallest_there_is(planted: Planted) -> None:
     """By trying every smaller set, and every other set of the same size."""
-    problem = _problem(planted)
+    problem = problem_of(planted)
     judge = Judge(problem.engine, problem.references, problem.settings)
     size = len(planted.answer)
     passing = [
@@ -104,7 +79,7 @@ def test_a_second_search_on_the_same_store_evaluates_nothing(planted: Planted) -
 @each_planted
 @pytest.mark.parametrize("threads", [1, 3])
 def test_given_golden_outputs_and_threads_change_nothing(planted: Planted, threads: int) -> None:
-    reference = _problem(planted).references
+    reference = problem_of(planted).references
     golden = [reference.golden(i) for i in reference.ids]
     found = _search(planted, golden=golden, settings=Settings(threads=threads))
     assert found.plan.kept == planted.answer
@@ -165,14 +140,14 @@ def test_a_sample_that_was_held_out_can_refuse_the_answer() -> None:
 @pytest.mark.parametrize("change", [1.0, np.inf])
 def test_golden_outputs_of_another_model_are_refused(change: float) -> None:
     planted = harmless()
-    reference = _problem(planted).references.golden(0)
+    reference = problem_of(planted).references.golden(0)
     with pytest.raises(BaselineError, match=r"even with every op in fp32.*golden files come from"):
         _search(planted, golden=[{"y": reference["y"] + np.float32(change)}])
 
 
 def test_whole_numbers_must_be_equal() -> None:
     planted = counts()
-    reference = _problem(planted).references.golden(0)
+    reference = problem_of(planted).references.golden(0)
     off_by_one = {**reference, "n": reference["n"] + 1}
     with pytest.raises(BaselineError, match="in output 'n', margin inf"):
         _search(planted, golden=[off_by_one])
@@ -250,7 +225,7 @@ class _CtrlC(Silent):
 def test_ctrl_c_at_any_time_keeps_the_best_valid_plan(at: str) -> None:
     planted = many_readers()
     progress: Progress = _CtrlC(at)
-    found = _problem(planted).search(progress)
+    found = problem_of(planted).search(progress)
     assert found.stopped == "interrupted"
     assert found.after.passed
     assert found.plan.kept >= planted.answer

@@ -11,18 +11,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from planted_problem import problem_of
 
 from topsideas.calibration.explain import evidence_of, repairs_of
-from topsideas.calibration.journal import MemoryStore
-from topsideas.calibration.problem import Problem, make_problem, read_samples
+from topsideas.calibration.problem import Problem
 from topsideas.calibration.progress import Silent
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine
 from topsideas.engines.emulator.engine import EmulatorEngine
-from topsideas.graph.loading import Model, load_model
+from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Numerics, Overflow, Subnormals
-from topsideas.samples import samples_from_memory, signature_of
 from topsideas.stats.criteria import Tolerance
 from topsideas.testing.planted import (
     Planted,
@@ -87,26 +86,6 @@ def ratio() -> Planted:
         y = Div (a, m)
     }"""
     return Planted("ratio", parse(text), ({"x": ramp(-3, 3, 4)},), frozenset({1, 2}))
-
-
-def problem_of(
-    planted: Planted,
-    settings: Settings | None = None,
-    golden: list[Any] | None = None,
-    held: int = 0,
-) -> Problem:
-    model = load_model(planted.model)
-    samples = samples_from_memory(list(planted.samples), golden, signature_of(model))
-    return make_problem(
-        model,
-        EmulatorEngine(model, planted.numerics),
-        planted.numerics.precision,
-        samples[: len(samples) - held],
-        samples[len(samples) - held :],
-        settings or Settings(),
-        MemoryStore(),
-        read_samples(samples, None),
-    )
 
 
 def evidence(planted: Planted, kept: frozenset[int] | None = None, **options: Any) -> Json:
@@ -220,10 +199,10 @@ class Folder:
 
 def _passes(planted: Planted, repair: Json, settings: Settings) -> bool:
     """Whether the model that was written passes with the plan that is named beside it."""
-    original = problem_of(planted, settings)
+    original = problem_of(planted, settings=settings)
     golden = [dict(original.references.golden(i)) for i in original.references.ids]
     written = replace(planted, model=onnx.load(repair["model"]))
-    problem = problem_of(written, settings, golden)
+    problem = problem_of(written, settings=settings, golden=golden)
     return problem.verdict(PrecisionPlan(frozenset(repair["fp32_nodes"]))).passed
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from topsideas.graph.wiring import Source
 from topsideas.precision import Numerics
+from topsideas.stats.criteria import finite
 from topsideas.stats.symptoms import Symptoms
 
 # An error that grows by more than this from what an op reads to what it writes is amplified.
@@ -108,7 +109,7 @@ class Cause:
         return {
             "cause": self.kind,
             "born": {"op": self.born, "value": self.value},
-            "figures": {k: v if math.isfinite(v) else None for k, v in self.figures.items()},
+            "figures": {name: finite(value) for name, value in self.figures.items()},
             "shows": dict(self.shows) if self.shows is not None else None,
         }
 

@@ -22,7 +22,7 @@ from topsideas.engines.base import Engine, OpRecord
 from topsideas.graph.wiring import Source
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Numerics
-from topsideas.stats.criteria import Criterion, margin
+from topsideas.stats.criteria import Criterion, finite, margin
 from topsideas.stats.deviation import Deviation
 from topsideas.stats.magnitudes import Magnitudes
 from topsideas.stats.symptoms import Symptoms
@@ -204,7 +204,7 @@ class EvidenceRun:
             outputs = executable.run(self.subject.references.inputs(sample))
             golden = self.subject.references.golden(sample)
             margins = {n: margin(outputs[n], r, self.subject.criterion) for n, r in golden.items()}
-            found.append({n: m if math.isfinite(m) else None for n, m in margins.items()})
+            found.append({n: finite(m) for n, m in margins.items()})
             self._step()
         return found
 

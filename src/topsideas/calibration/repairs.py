@@ -174,21 +174,34 @@ class RepairSearch:
             plan = PrecisionPlan(frozenset(new for new, old in enumerate(ids) if old in kept))
             if not frees or len(model.ops) != len(ids) or not plan.kept <= model.candidates:
                 return None
-            engine = self.opener(model, self.numerics)
-            verdict = self._verdict(engine, plan)
-            cost = self._cost(model, engine, plan)
+            found = self._suggestion(idea.kind, frees, words, model, self.numerics, plan)
         except (EngineError, ModelError):
             return None  # what cannot be built or run is no suggestion
+        return None if found is None else found | {"model": self._save(idea.kind, proto)}
+
+    def _suggestion(
+        self,
+        kind: str,
+        frees: frozenset[int],
+        changes: list[str],
+        model: Model,
+        numerics: Numerics,
+        plan: PrecisionPlan,
+    ) -> Json | None:
+        """A repair that passes and is cheaper; its model is not written yet."""
+        engine = self.opener(model, numerics)
+        verdict = self._verdict(engine, plan)
+        cost = self._cost(model, engine, plan)
         if not verdict.passed or cost >= self._total:
             return None
         return {
-            "kind": idea.kind,
+            "kind": kind,
             "frees": sorted(frees),
-            "changes": words,
+            "changes": changes,
             "size": len(plan.kept),
             "cost": (cost - self._total) / self._total,
             "verdict": verdict.to_json(),
-            "model": self._save(idea.kind, proto),
+            "model": None,
             "fp32_nodes": plan.ids,
         }
 
@@ -222,32 +235,18 @@ class RepairSearch:
         movable = self.plan.kept - self.problem.settings.must_keep
         if self.numerics.precision is not FP16 or not movable or self.tried >= _MOST:
             return None
-        model, numerics = self.problem.model, replace(self.numerics, precision=BF16)
         if self._is_too_large():
             return None
         self.tried += 1
+        words = ["every candidate op in bf16: --precision bf16"]
         try:
-            bench = Workbench(model.graph_model)
-            proto, _ = bench.finished()
-            other = load_model(proto, BF16)
-            engine = self.opener(other, numerics)
+            proto, _ = Workbench(self.problem.model.graph_model).finished()
             plan = PrecisionPlan(self.plan.kept & self.problem.settings.must_keep)
-            verdict = self._verdict(engine, plan)
-            cost = self._cost(other, engine, plan)
+            numerics = replace(self.numerics, precision=BF16)
+            model = load_model(proto, BF16)
+            return self._suggestion("bf16", movable, words, model, numerics, plan)
         except (EngineError, ModelError):
             return None
-        if not verdict.passed or cost >= self._total:
-            return None
-        return {
-            "kind": "bf16",
-            "frees": sorted(movable),
-            "changes": ["every candidate op in bf16: --precision bf16"],
-            "size": len(plan.kept),
-            "cost": (cost - self._total) / self._total,
-            "verdict": verdict.to_json(),
-            "model": None,
-            "fp32_nodes": plan.ids,
-        }
 
 
 def _by_constant(causes: Mapping[int, Json], kinds: set[str]) -> Iterator[frozenset[int]]:

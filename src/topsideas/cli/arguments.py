@@ -12,7 +12,7 @@ from rich_argparse import RawDescriptionRichHelpFormatter
 from topsideas import __version__
 from topsideas.cli import compare, convert, doctor, export, probe, report, verify, workers
 from topsideas.cli.completion import add_completion
-from topsideas.cli.low_format import add_low_format
+from topsideas.cli.low_format import OVERFLOW_OF_TARGET, add_low_format
 from topsideas.cli.subcommand import add_subcommand
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
@@ -38,8 +38,8 @@ exit codes: 0 accuracy reached, 1 not reached, 2 bad usage or input,
 """
 
 _TARGETS = {
-    "gcu": ("Enflame GCU: values beyond the fp16 range saturate", "saturate"),
-    "onnx": ("any ONNX target: values beyond the fp16 range become infinite (IEEE)", "inf"),
+    "gcu": "Enflame GCU: values beyond the fp16 range saturate",
+    "onnx": "any ONNX target: values beyond the fp16 range become infinite (IEEE)",
 }
 
 # What each target has besides mix_precision.
@@ -68,11 +68,11 @@ def build_parser(*, listing: bool = False) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"topsideas {__version__}")
     targets = parser.add_subparsers(dest="target", required=True, metavar="TARGET")
-    for target, (summary, overflow) in _TARGETS.items():
+    for target, summary in _TARGETS.items():
         commands = targets.add_parser(
             target, help=summary, description=summary, formatter_class=parser.formatter_class
         ).add_subparsers(dest="command", required=True, metavar="COMMAND")
-        _add_mix_precision(commands, target, overflow, listing=listing)
+        _add_mix_precision(commands, target, listing=listing)
         for command in _COMMANDS[target]:
             command.register(commands)
     doctor.register(targets)
@@ -83,7 +83,6 @@ def build_parser(*, listing: bool = False) -> argparse.ArgumentParser:
 def _add_mix_precision(
     commands: argparse._SubParsersAction[_Parser],
     target: str,
-    overflow: str,
     *,
     listing: bool,
 ) -> None:
@@ -96,7 +95,7 @@ def _add_mix_precision(
         epilog=_EPILOG.format(target=target),
     )
     _add_general(parser.add_argument_group("General Arguments"), listing=listing)
-    _add_compile(parser.add_argument_group("Compile Arguments"), overflow)
+    _add_compile(parser.add_argument_group("Compile Arguments"), OVERFLOW_OF_TARGET[target])
     _add_run(parser.add_argument_group("Run Arguments"))
     workers.add_workers(parser.add_argument_group("Worker Arguments"), _positive)
     _add_search(parser.add_argument_group("Search Arguments"))

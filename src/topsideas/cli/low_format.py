@@ -6,6 +6,9 @@ import argparse
 
 from topsideas.precision import PRECISIONS, Overflow
 
+# What a value beyond the range becomes on each target, where nobody says.
+OVERFLOW_OF_TARGET = {"gcu": "saturate", "onnx": "inf"}
+
 
 def add_low_format(
     group: argparse._ActionsContainer,

@@ -14,6 +14,7 @@ from typing import Any
 
 from topsideas.calibration.selection import bounded_text
 from topsideas.calibration.settings import Settings, Validator
+from topsideas.cli.low_format import OVERFLOW_OF_TARGET
 from topsideas.cli.workers import devices
 from topsideas.engines.emulator.runtime import default_threads
 from topsideas.engines.options import PATIENT, EngineOptions, Isolation
@@ -55,10 +56,6 @@ def thresholds(args: Namespace) -> Thresholds:
     return Thresholds(args.le_value_thres, args.ge_value_thres, limit)
 
 
-# What a value beyond the fp16 range becomes, where the user does not say.
-_OVERFLOW = {"gcu": "saturate", "onnx": "inf"}
-
-
 def engine_options(args: Namespace, engine: str, bounds: ShapeBounds | None) -> EngineOptions:
     """What is asked of the engine; a default that depends on it is written into ``args``.
 
@@ -89,7 +86,7 @@ def overflow_of(args: Namespace, engine: str, found: Mapping[str, Any] | None = 
     """What was asked for, else what the engine does, else what a report or the target says."""
     if args.overflow is not None:
         return str(args.overflow)
-    there = (found or {}).get("overflow") or _OVERFLOW[args.target]
+    there = (found or {}).get("overflow") or OVERFLOW_OF_TARGET[args.target]
     return ENGINES[engine].overflow or str(there)
 
 

@@ -118,15 +118,13 @@ class ClampConstants:
     def __call__(self, bench: Workbench) -> list[str]:
         """Change the constants."""
         changes = []
-        for node, index, array in _constants(bench, self.ops):
+        for read in _constants(bench, self.ops):
+            array = read.array
             if np.any(np.isfinite(array) & (np.abs(array) > self.limit)):
-                value = node.inputs[index]
-                assert value is not None
-                cut = np.clip(array, -self.limit, self.limit).astype(np.float32)
-                node.replace_input_with(index, bench.constant(cut, value.name or ""))
+                read.replace(bench, np.clip(array, -self.limit, self.limit))
                 worst = float(array.flat[int(np.argmax(np.abs(array)))])
                 changes.append(
-                    f"'{value.name}': {worst:.4g} becomes {_nearest(worst, self.limit)}"
+                    f"'{read.value.name}': {worst:.4g} becomes {_nearest(worst, self.limit)}"
                 )
         return _some(changes)
 
@@ -148,16 +146,13 @@ class RaiseConstants:
     def __call__(self, bench: Workbench) -> list[str]:
         """Change the constants."""
         changes = []
-        for node, index, array in _constants(bench, self.ops):
+        for read in _constants(bench, self.ops):
+            array = read.array
             small = (np.abs(array) <= self.vanishing) & (array != 0)
             if small.any():
-                value = node.inputs[index]
-                assert value is not None
-                raised = np.where(small, np.copysign(self.least, array), array).astype(np.float32)
-                node.replace_input_with(index, bench.constant(raised, value.name or ""))
-                changes.append(
-                    f"'{value.name}': {float(array[small].flat[0]):.4g} becomes {self.least:.4g}"
-                )
+                read.replace(bench, np.where(small, np.copysign(self.least, array), array))
+                first = float(array[small].flat[0])
+                changes.append(f"'{read.value.name}': {first:.4g} becomes {self.least:.4g}")
         return _some(changes)
 
 
@@ -178,21 +173,16 @@ class SplitConstants:
         changes = []
         for op in sorted(self.ops):
             node = bench.node(op)
-            index = next((i for n, i, _ in _constants(bench, {op}) if n is node), None)
+            read = next(_constants(bench, {op}), None)
             output = node.outputs[0]
-            if node.op_type not in ("Mul", "Div") or index is None or output.is_graph_output():
+            if node.op_type not in ("Mul", "Div") or read is None or output.is_graph_output():
                 raise NotApplicable("only factors can be split")
-            value = node.inputs[index]
-            tensor = constant(value) if value is not None else None
-            assert value is not None
-            assert tensor is not None
-            divides = node.op_type == "Div" and index == 1
-            smaller = np.asarray(tensor.numpy() * np.float32(2.0**-self.exponent), np.float32)
-            node.replace_input_with(index, bench.constant(smaller, value.name or ""))
+            divides = node.op_type == "Div" and read.index == 1
+            read.replace(bench, read.array * np.float32(2.0**-self.exponent))
             follows = -self.exponent if divides else self.exponent
             factor = bench.constant(np.array(2.0**follows, np.float32), "factor")
             bench.insert_after(output, "Mul", factor)
-            changes.append(f"'{value.name}' times 2^-{self.exponent}, then times 2^{follows}")
+            changes.append(f"'{read.value.name}' times 2^-{self.exponent}, then times 2^{follows}")
         return _some(changes)
 
 
@@ -226,15 +216,35 @@ class ClampOutputs:
         return [bench.constant(np.array(end, np.float32), "range") for end in (low, high)], None
 
 
-def _constants(
-    bench: Workbench, ops: Collection[int]
-) -> Iterator[tuple[ir.Node, int, np.ndarray]]:
+@dataclass(frozen=True, slots=True)
+class _Constant:
+    """A float32 constant that an op reads.
+
+    Attributes:
+        node: The op.
+        index: Which of its inputs it is.
+        value: The constant.
+        array: What it holds.
+    """
+
+    node: ir.Node
+    index: int
+    value: ir.Value
+    array: np.ndarray
+
+    def replace(self, bench: Workbench, array: np.ndarray) -> None:
+        """Let this op read another one; others go on reading the old one."""
+        other = bench.constant(np.asarray(array, np.float32), self.value.name or "")
+        self.node.replace_input_with(self.index, other)
+
+
+def _constants(bench: Workbench, ops: Collection[int]) -> Iterator[_Constant]:
     for op in sorted(ops):
         node = bench.node(op)
         for index, value in enumerate(node.inputs):
             tensor = constant(value) if value is not None else None
-            if tensor is not None and tensor.dtype == ir.DataType.FLOAT:
-                yield node, index, tensor.numpy()
+            if value is not None and tensor is not None and tensor.dtype == ir.DataType.FLOAT:
+                yield _Constant(node, index, value, tensor.numpy())
 
 
 def _nearest(value: float, limit: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from topsideas.engines.base import Identity
 from topsideas.errors import UsageError
 from topsideas.graph.loading import Model
 from topsideas.graph.ops import Op
-from topsideas.stats.criteria import Comparison
+from topsideas.stats.criteria import Comparison, finite
 from topsideas.verdict import Verdict
 
 SCHEMA_VERSION = 1
@@ -101,7 +100,7 @@ def _pareto(curve: Curve) -> list[Json]:
         {
             "size": len(point.items),
             "cost": point.cost,
-            "margin": _finite(point.verdict.margin),
+            "margin": finite(point.verdict.margin),
             "passed": point.verdict.passed,
             "ops": sorted(point.items),
         }
@@ -122,7 +121,7 @@ def _op(op: Op, asked: bool, search: SearchResult | None) -> Json:
     witness = search.witnesses.get(op.id)
     return described | {
         "overflows": op.id in search.overflowing,
-        "felt_margin": _finite(search.felt.get(op.id)),
+        "felt_margin": finite(search.felt.get(op.id)),
         "witness": witness.to_json() if witness is not None else None,
         "cost": search.cost.shares.get(op.id, 0.0),
         "saves": op.id in search.cost.saving,
@@ -161,7 +160,7 @@ def _outputs(sample: SampleStatistics, bound: float) -> Json:
 def _comparison(comparison: Comparison, bound: float) -> Json:
     return {
         "result": "pass" if comparison.margin <= bound else "fail",
-        "margin": _finite(comparison.margin),
+        "margin": finite(comparison.margin),
         "element_count": comparison.element_count,
         "exceed_tol_count": comparison.exceed_tol_count,
         "nan_count": comparison.nan_count,
@@ -197,7 +196,7 @@ def _search(search: SearchResult, ops: Mapping[int, Op]) -> Json:
                 "phase": q.phase,
                 "size": len(q.items),
                 "passed": q.verdict.passed,
-                "margin": _finite(q.verdict.margin),
+                "margin": finite(q.verdict.margin),
                 "seconds": round(q.seconds, 3),
                 "recalled": q.recalled,
             }
@@ -213,15 +212,15 @@ def _proposal(proposal: Proposal, ops: Mapping[int, Op]) -> Json:
         "evaluations": proposal.evaluations,
         "minimal": proposal.minimal,
         "habit": proposal.habit,
-        "unlike": _finite(proposal.unlike),
+        "unlike": finite(proposal.unlike),
         "all_low": proposal.all_low.to_json(),
         "rounds": [
             {
                 "why": r.why,
                 "bound": r.bound,
                 "size": len(r.kept),
-                "emulated_margin": _finite(r.emulated.margin),
-                "margin": _finite(r.verdict.margin),
+                "emulated_margin": finite(r.emulated.margin),
+                "margin": finite(r.verdict.margin),
                 "ratio": r.ratio,
                 "passed": r.verdict.passed,
                 "note": r.verdict.note,
@@ -234,10 +233,6 @@ def _proposal(proposal: Proposal, ops: Mapping[int, Op]) -> Json:
             for i, how in sorted(proposal.marked.items())
         ],
     }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def check_target(path: str | None, flag: str = "--output_json", opening: bytes = b"{") -> None:

@@ -93,12 +93,14 @@ def decisive(oracle: Oracle, fixed: Items, prefix: Prefix) -> Verdict | None:
 
 def _verdicts_before(oracle: Oracle, fixed: Items, prefix: Prefix) -> Iterator[Verdict]:
     """Those on prefixes that are shorter by a tenth, and by two items at least."""
-    items = fixed.union(prefix.first)
-    for item in prefix.others[: min(prefix.length - 2, int(_SHORT * prefix.length))]:
-        items |= {item}
-        verdict = oracle.known(items)
-        if verdict is not None:
-            yield verdict
+    known = fixed.union(prefix.first)
+    longest = min(prefix.length - 2, int(_SHORT * prefix.length))
+    for question in oracle.ledger:
+        length = len(question.items) - len(known)
+        if 1 <= length <= longest and question.items == known.union(prefix.others[:length]):
+            verdict = oracle.known(question.items)
+            if verdict is not None:
+                yield verdict
 
 
 def _alike(one: float | None, other: float) -> bool:

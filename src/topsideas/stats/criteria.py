@@ -124,8 +124,8 @@ def compare(out: np.ndarray, ref: np.ndarray, criterion: Criterion) -> Compariso
         inf_count=int(np.isinf(out).sum()) if is_float(out) else 0,
         cos_sim_value=cosine(out, ref) if numeric else None,
         norm_rel=norm_ratio(out, ref) if numeric else None,
-        max_abs_err=_finite(_max(abs_error(out, ref))) if numeric else None,
-        max_rel_err=_finite(_max_relative(out, ref)) if numeric else None,
+        max_abs_err=finite(_max(abs_error(out, ref))) if numeric else None,
+        max_rel_err=finite(_max_relative(out, ref)) if numeric else None,
     )
 
 
@@ -189,7 +189,7 @@ def norm_ratio_of(left: float, right: float) -> float | None:
     """``‖x‖₂ / ‖y‖₂`` from ``x·x`` and ``y·y``."""
     if not (right > 0 and math.isfinite(left) and math.isfinite(right)):
         return None
-    return _finite(math.sqrt(left) / math.sqrt(right))
+    return finite(math.sqrt(left) / math.sqrt(right))
 
 
 def _products(out: np.ndarray, ref: np.ndarray) -> tuple[float, float, float]:
@@ -232,8 +232,9 @@ def _max(values: np.ndarray) -> float:
     return float(values.max()) if values.size else 0.0
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def finite(value: float | None) -> float | None:
+    """The value as strict JSON holds it: None where it is infinite or NaN."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _equal(out: np.ndarray, ref: np.ndarray) -> np.ndarray:

@@ -18,15 +18,15 @@ NAME = "onnxruntime"
 WHO = f"{NAME} {ort.__version__}"
 CPU = "CPUExecutionProvider"
 
-# Providers whose device is chosen by this option.
-_DEVICE_OPTION = {
-    "CUDAExecutionProvider": "device_id",
-    "TensorrtExecutionProvider": "device_id",
-    "NvTensorRTRTXExecutionProvider": "device_id",
-    "ROCMExecutionProvider": "device_id",
-    "MIGraphXExecutionProvider": "device_id",
-    "DmlExecutionProvider": "device_id",
-    "CANNExecutionProvider": "device_id",
+# Providers whose device is chosen by the option ``device_id``.
+_HAVE_DEVICE_ID = {
+    "CUDAExecutionProvider",
+    "TensorrtExecutionProvider",
+    "NvTensorRTRTXExecutionProvider",
+    "ROCMExecutionProvider",
+    "MIGraphXExecutionProvider",
+    "DmlExecutionProvider",
+    "CANNExecutionProvider",
 }
 # A provider that hands what it cannot run to another one before the CPU.
 _BESIDE = {"TensorrtExecutionProvider": "CUDAExecutionProvider"}
@@ -92,8 +92,8 @@ def possible_providers(options: EngineOptions) -> list[Chosen]:
 
 def _with_options(name: str, merged: Mapping[str, Any], device: int) -> Chosen:
     own = _texts(merged, "provider_options")
-    if name in _DEVICE_OPTION:
-        own = {_DEVICE_OPTION[name]: str(device)} | own
+    if name in _HAVE_DEVICE_ID:
+        own = {"device_id": str(device)} | own
     return Chosen(name, own, _texts(merged, "session_options"))
 
 
