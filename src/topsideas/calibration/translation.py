@@ -20,6 +20,8 @@ Rule = Mapping[str, Any]
 TRANSLATED = {"verdict", "strict", "confirm", "full"}
 # Of the bound: so close to it nothing is said, since division rounds.
 _CLOSE = 1e-9
+# Tolerances below the smallest normal float32 divide into infinities and coarse subnormals.
+_SMALLEST = 2.0**-126
 
 
 def translated(kind: str, value: Any, old: Rule, new: Rule) -> Any | None:
@@ -72,6 +74,8 @@ def _factors(old: Rule, new: Rule) -> tuple[float, float] | None:
     pairs = [(old.get(n), new.get(n)) for n in ("rtol", "atol")]
     if any(before is None or now is None for before, now in pairs):
         return None  # another criterion
+    if any(0 < tolerance < _SMALLEST for pair in pairs for tolerance in pair):
+        return None
     factors = [now / before for before, now in pairs if before and now]
     if not factors or any(bool(before) != bool(now) for before, now in pairs):
         return None

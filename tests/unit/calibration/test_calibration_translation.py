@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from arithmetic import Engine, additive, search
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -19,7 +19,8 @@ from topsideas.stats.criteria import Cosine, Tolerance, margin
 from topsideas.verdict import Verdict
 
 quick = hypothesis_settings(deadline=None, max_examples=200)
-TOLERANCES = st.tuples(*[st.floats(0, 1) | st.sampled_from([0.0, 1e-3, 1e-2])] * 2)
+_SIZES = st.sampled_from([0.0, 1e-3, 1e-2, 5e-324, 2.0**-1022, 2.0**-126, 1e-37])
+TOLERANCES = st.tuples(*[st.floats(0, 1) | _SIZES] * 2)
 BOUNDS = st.sampled_from([1.0, 0.8])
 
 
@@ -36,6 +37,7 @@ def _judged(seed: int, tolerance: tuple[float, float], bound: float, ntol: float
 
 
 @quick
+@example(0, (1.0, 5e-324), (1.0, 0.0625), 1.0, 0.0, "full")  # whose quotient is infinite
 @given(
     st.integers(0, 1 << 20),
     TOLERANCES,
