@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -29,14 +31,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The words after the program's name; those of the process by default.
     """
-    from topsideas.cli.arguments import build_parser
-
+    _survive_closed_streams()
     _survive_encodings()
+    _end_like_ctrl_c()
     words = list(sys.argv[1:] if argv is None else argv)
-    args = build_parser(listing="--list_ops" in words).parse_args(words)
-    if getattr(args, "engine", None) not in _RESERVING:
-        _bound_memory()
+    args = None
     try:
+        from topsideas.cli.arguments import build_parser
+
+        args = build_parser(listing="--list_ops" in words).parse_args(words)
+        if getattr(args, "engine", None) not in _RESERVING:
+            _bound_memory()
         # Each subcommand names its module; a run imports that one only.
         code: int = import_module(args.module).run(args, words)
         return code
@@ -91,6 +96,34 @@ def _place(error: Exception) -> str:
     where = f" in {ours[-1].name}, {Path(ours[-1].filename).name}:{ours[-1].lineno}" * bool(ours)
     message = " ".join(str(error).split())[:_LONGEST]
     return f"{type(error).__name__}{where}: {message} (-vv shows all)"
+
+
+def _survive_closed_streams() -> None:
+    """Give a stream that the caller closed nowhere to go, rather than a file of ours.
+
+    The next file that is opened would get its number, and what a runtime in C++ prints would be
+    written into it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+
+
+def _end_like_ctrl_c() -> None:
+    """What ends a job politely, or closes its terminal, keeps what was found, like Ctrl-C.
+
+    What the caller ignores, as nohup does, stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def _survive_encodings() -> None:

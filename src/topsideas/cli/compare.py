@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,19 +62,20 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> int:
         UsageError: A report cannot be read, or the output not written.
     """
     from topsideas.report.comparison import compare_reports
+    from topsideas.report.console import write_out
+    from topsideas.report.files import COMPARISON, check_target, write_text
     from topsideas.report.reading import read_whole, whole
 
+    check_target(args.output, "--output", COMPARISON[args.format], "comparison in this form")
     paths = [Path(args.left), Path(args.right)]
     left, right = (read_whole(path) for path in paths)
     with whole(Path(f"{args.left} or {args.right}")):
         found = compare_reports(left, right)
         text = _text(args, found)
     if args.output is not None:
-        from topsideas.report.document import write_text
-
         write_text(text, Path(args.output))
     elif text:
-        sys.stdout.write(text)
+        write_out(text)
     return 1 if found["differs"] else 0
 
 

@@ -48,7 +48,8 @@ from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import PRECISIONS, Numerics
 from topsideas.report.console import show
-from topsideas.report.document import check_target, document, write_json, write_text
+from topsideas.report.document import document
+from topsideas.report.files import check_different, check_target, write_json, write_text
 from topsideas.report.html.page import OPENING, check_renderer, page
 from topsideas.report.text import printable
 from topsideas.samples.npz import SampleFolder, scan_folder
@@ -113,6 +114,8 @@ class _Run:
         if self.args.output_html:
             check_renderer()
             check_target(self.args.output_html, "--output_html", OPENING)
+        asked = {f"--{name}": getattr(self.args, name) for name in ("output_json", "output_html")}
+        check_different(asked)
         self.samples = samples = self._samples()
         # Before the workspace: options and samples that are refused must leave no mark on it.
         self.digests = read_samples(samples.files, self.bounds)

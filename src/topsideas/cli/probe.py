@@ -56,9 +56,9 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> int:
     """
     from topsideas.errors import EngineError
     from topsideas.report.console import standard_output
-    from topsideas.report.document import check_target, write_json
+    from topsideas.report.files import PROBE, check_target, write_json
 
-    check_target(args.output_json)
+    check_target(args.output_json, opening=PROBE, what="findings of a probe")
     asked = {"sdk_profile": args.sdk_profile, "device": args.device, "cluster": args.cluster}
     command = [sys.executable, "-m", "topsideas.engines.topsinference.offers", json.dumps(asked)]
     try:

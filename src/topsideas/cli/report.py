@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,14 +98,14 @@ def _rendered(args: argparse.Namespace, report: dict[str, Any]) -> str:
 
 def _deliver(args: argparse.Namespace, source: Path, text: str) -> None:
     from topsideas.cli.writing import tell
-    from topsideas.report.document import check_target, write_text
+    from topsideas.report.console import write_out
+    from topsideas.report.files import PLAIN, check_target, write_text
     from topsideas.report.html.page import OPENING
 
     if args.output is None and args.format != "html":
-        sys.stdout.write(text)
+        write_out(text)
         return
     target = args.output or str(source.with_suffix(".html"))
-    if args.format == "html":
-        check_target(target, "--output", OPENING)
+    check_target(target, "--output", PLAIN.get(args.format, OPENING), "report in this form")
     write_text(text, Path(target))
     tell([f"{target}: written"])

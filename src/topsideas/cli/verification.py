@@ -21,7 +21,7 @@ from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import PRECISIONS, Numerics, Overflow, Precision
 from topsideas.report.console import standard_output
-from topsideas.report.document import check_target, write_json
+from topsideas.report.files import VERDICTS, check_target, write_json
 from topsideas.report.text import number, printable
 from topsideas.samples.npz import scan_folder
 from topsideas.samples.signature import signature_of
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 def verify(args: argparse.Namespace) -> int:
     """Judge and print; returns the exit code. Raises TopsideasError."""
-    check_target(args.output_json)
+    check_target(args.output_json, opening=VERDICTS, what="list of verdicts")
     report = read_report(Path(args.plan))
     asked = options_of(Path(args.plan), report)
     precision = PRECISIONS[args.precision or asked.get("precision", "fp16")]

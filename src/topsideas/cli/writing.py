@@ -48,9 +48,13 @@ def add_shared(parser: argparse.ArgumentParser) -> None:
 
 def target_file(output: str) -> Path:
     """The file to write. Raises UsageError."""
+    from topsideas.report.files import is_device
+
     path = Path(output)
     if path.is_dir() or not path.name:
         raise UsageError(f"--output {output}: is a folder, expected the file to write")
+    if is_device(path):
+        raise UsageError(f"--output {output}: is a device or a pipe, expected the file to write")
     return path
 
 

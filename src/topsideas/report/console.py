@@ -29,7 +29,20 @@ class _Output(Console):
     def on_broken_pipe(self) -> None:
         """Go on in silence, so that the exit code still tells the verdict."""
         self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_reader()
+
+
+def _forget_reader() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write_out(text: str) -> None:
+    """Write text to standard output as it is; a reader that went away is no failure."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_reader()
 
 
 def standard_output() -> Console:

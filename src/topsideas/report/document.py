@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import topsideas
@@ -16,7 +12,6 @@ from topsideas.calibration.pricing import PlanCost
 from topsideas.calibration.proposal import Proposal
 from topsideas.calibration.result import SearchResult
 from topsideas.engines.base import Identity
-from topsideas.errors import UsageError
 from topsideas.graph.loading import Model
 from topsideas.graph.ops import Op
 from topsideas.stats.criteria import Comparison, finite
@@ -233,62 +228,3 @@ def _proposal(proposal: Proposal, ops: Mapping[int, Op]) -> Json:
             for i, how in sorted(proposal.marked.items())
         ],
     }
-
-
-def check_target(path: str | None, flag: str = "--output_json", opening: bytes = b"{") -> None:
-    """Refuse a path that no report can be written to, before hours are spent on one.
-
-    Args:
-        path: Where the report shall go; None for nowhere.
-        flag: Who asks for it.
-        opening: What a report of this kind begins with: only such a file is overwritten.
-
-    Raises:
-        UsageError: The path is a folder, its folder is missing, or something else than a report
-            is there.
-    """
-    if path is None:
-        return
-    if Path(path).is_dir():
-        raise UsageError(f"{flag} {path}: is a folder, expected the path of a file")
-    if not Path(path).parent.is_dir():
-        raise UsageError(
-            f"{flag} {path}: no such folder {Path(path).parent}; expected a path in a "
-            "folder that exists"
-        )
-    if Path(path).is_file() and not _is_ours(Path(path), opening):
-        raise UsageError(
-            f"{flag} {path}: exists and is no report, so it is not overwritten; expected "
-            "a new path or that of an older report"
-        )
-
-
-def _is_ours(path: Path, opening: bytes) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(len(opening)) in (opening, b"")
-
-
-def write_json(report: Json, path: Path) -> None:
-    """Write a report: strict JSON, complete or not at all.
-
-    Raises:
-        UsageError: The path cannot be written.
-    """
-    write_text(json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n", path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a report's text, complete or not at all.
-
-    Raises:
-        UsageError: The path cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # A path that is no text holds lone surrogates; backslashed, they are JSON's own escapes.
-        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise UsageError(f"cannot write the report to {path}: {error.strerror}") from error

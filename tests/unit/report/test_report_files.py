@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from topsideas.errors import UsageError
-from topsideas.report.document import check_target, write_json
+from topsideas.report.files import check_target, write_json
 from topsideas.report.text import count, number, printable, share
 
 
