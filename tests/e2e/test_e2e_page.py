@@ -14,6 +14,7 @@ import pytest
 from e2e_bench import run_words, squares_bench
 
 from topsideas.report.html.page import page as rendered
+from topsideas.report.text import printable
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
@@ -183,6 +184,9 @@ def test_the_keyboard_moves_through_tables_and_charts(shown: Shown) -> None:
     assert "with the plan" in shown.page.locator("#depth .readout").inner_text()
     shown.page.keyboard.press("Enter")
     assert shown.page.locator(".detail h3").inner_text().startswith("1 Mul")
+    for key in ("End", "+", "+", "Home", "-", "Enter"):
+        shown.page.keyboard.press(key)
+    assert shown.page.locator(".detail h3").inner_text().startswith("0 Mul")
 
 
 def test_languages_and_colours_are_switched(shown: Shown) -> None:
@@ -274,6 +278,59 @@ def test_a_report_without_evidence_still_makes_a_page(
         found.close()
 
 
+def test_a_failure_is_not_told_as_a_success(
+    browser: Any, report: dict[str, Any], tmp_path: Path
+) -> None:
+    fail = report | {"verdict": "fail", "fp32_ops": [], "fp32_nodes": [], "next_command": ""}
+    manual = {k: v for k, v in fail.items() if k not in ("search", "cost", "pareto")}
+    refused = manual | {"decided_by": {"sample": None, "output": None, "note": "golden is off"}}
+    for part, headline in (
+        (manual | {"mode": "manual"}, "not reached with every candidate op in fp16"),
+        (refused | {"margin": None}, "Even with every op in fp32 the golden outputs are missed"),
+    ):
+        found = Shown(browser, _written(tmp_path, part))
+        assert headline in found.page.locator("h1").inner_text()
+        verdict, kept = (
+            found.page.locator(f"#{part}").inner_text() for part in ("verdict", "kept")
+        )
+        assert "Nothing is left to do" not in verdict
+        assert "No command follows from this run" in verdict
+        assert "No op was kept in fp32" in kept
+        found.close()
+
+
+def test_a_search_that_was_stopped_asks_for_no_other_flag(
+    browser: Any, report: dict[str, Any], tmp_path: Path
+) -> None:
+    bare = {k: v for k, v in report.items() if k not in ("evidence", "repairs")}
+    kept = [op | {"witness": None, "saves": True, "cause": None} for op in report["fp32_ops"]]
+    bare |= {"search": report["search"] | {"stopped": "interrupted"}, "fp32_ops": kept}
+    found = Shown(browser, _written(tmp_path, bare), locale="zh-CN")
+    assert "搜索提前停止" in found.page.locator("#depth").inner_text()
+    assert "在检查它之前结束" in found.page.locator("#kept").inner_text()
+    assert "被中断" in found.page.locator("#verdict").inner_text()
+    found.close()
+
+
+@pytest.mark.parametrize("key", ["reads", "name", "margins", "trace", "kept"])
+def test_a_part_that_was_changed_by_hand_hides_no_other(
+    browser: Any, report: dict[str, Any], tmp_path: Path, key: str
+) -> None:
+    text = rendered(report)
+    data = text.split('id="data">')[1].split("</script>")[0]
+    shown = json.loads(data)
+    for place in (shown, shown["ops"], shown["search"]):
+        if key in place:
+            place[key] = [7, "x"]
+    (tmp_path / "report.html").write_text(
+        text.replace(data, json.dumps(shown).replace("<", "\\u003c"))
+    )
+    found = Shown(browser, tmp_path / "report.html")
+    assert found.page.locator("section").count() == 9
+    assert found.page.locator(".badge").inner_text() == "PASS"
+    found.close()
+
+
 def test_the_page_allows_nothing_from_outside(report: dict[str, Any]) -> None:
     text = rendered(report)
     policy = text.split('Content-Security-Policy" content="')[1].split('">')[0]
@@ -281,7 +338,7 @@ def test_the_page_allows_nothing_from_outside(report: dict[str, Any]) -> None:
     assert "unsafe" not in policy
     data = text.split('id="data">')[1].split("</script>")[0]
     assert "<" not in data
-    assert json.loads(data)["ops"]["name"][1] == HOSTILE
+    assert json.loads(data)["ops"]["name"][1] == printable(HOSTILE)
 
 
 def test_the_command_writes_the_page_beside_the_answer(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@
 
 ``python -m tests.trust.killing --kills 200`` records figures; the tests run a few. Each kill has a
 workspace of its own. Runs are forked from this process, so that imports are not what is killed
-most of the time; ``--demo`` starts the program anew, on the demo model. Between the kill and the
-next run a trigger is laid into the journal that counts rows written again, so that a repeated
-evaluation cannot go unseen.
+most of the time; ``--anew`` starts the program anew, and ``--demo`` does so on the demo model.
+Between the kill and the next run a trigger is laid into the journal that counts rows written
+again, so that a repeated evaluation cannot go unseen.
 """
 
 from __future__ import annotations
@@ -223,10 +223,18 @@ class Killer:
         folder: Where the workspaces are made.
         seed: Of the moments.
         demo: Kill the program, started anew each time, on the demo model.
+        anew: Kill the program, started anew each time.
     """
 
-    def __init__(self, folder: Path, seed: int = 0, *, demo: bool = False) -> None:
-        self._folder, self._random, self._demo = folder, random.Random(seed), demo
+    def __init__(
+        self, folder: Path, seed: int = 0, *, demo: bool = False, anew: bool = False
+    ) -> None:
+        self._folder, self._random, self._demo, self._anew = (
+            folder,
+            random.Random(seed),
+            demo,
+            anew,
+        )
         self.figures, self._searches = Figures(), 0
         if not demo:
             _write_inputs(folder)
@@ -244,7 +252,7 @@ class Killer:
             samples = PLATE_READER / "lprnet-samples"
             return Search(folder, model, samples, _DEMO_WORDS, anew=True)
         inputs = self._folder / "model.onnx", self._folder / "samples"
-        return Search(folder, *inputs, _WORDS, anew=False)
+        return Search(folder, *inputs, _WORDS, anew=self._anew)
 
     def kill(self) -> None:
         """Kill one search, one in four twice, and let the next run end."""
@@ -288,9 +296,10 @@ def _main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--anew", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        killer = Killer(Path(folder), args.seed, demo=args.demo)
+        killer = Killer(Path(folder), args.seed, demo=args.demo, anew=args.anew)
         while killer.figures.kills < args.kills:
             killer.kill()
             print(json.dumps(asdict(killer.figures)), flush=True)  # noqa: T201

@@ -62,8 +62,8 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> int:
         UsageError: A report cannot be read, or the output not written.
     """
     from topsideas.report.comparison import compare_reports
-    from topsideas.report.console import write_out
     from topsideas.report.files import COMPARISON, check_target, write_text
+    from topsideas.report.output import write_out
     from topsideas.report.reading import read_whole, whole
 
     check_target(args.output, "--output", COMPARISON[args.format], "comparison in this form")
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> int:
 def _text(args: argparse.Namespace, found: dict[str, Any]) -> str:
     """What to write; empty if it was shown on the terminal already."""
     from topsideas.report.comparison_text import comparison_markdown, show_comparison
-    from topsideas.report.console import plain_console, plain_text, standard_output
+    from topsideas.report.output import plain_console, plain_text, standard_output
 
     names = (args.left, args.right)
     if args.format == "json":

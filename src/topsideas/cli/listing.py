@@ -7,7 +7,7 @@ from rich.text import Text
 
 from topsideas.graph.loading import Model
 from topsideas.graph.ops import Op
-from topsideas.report.console import standard_output
+from topsideas.report.output import standard_output
 from topsideas.report.text import printable
 
 

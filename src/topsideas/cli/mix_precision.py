@@ -131,18 +131,21 @@ class _Run:
             run = self._manual if self.args.manual else self._auto
             report, interrupted = run(problem, workspace)
             self._check_model(workspace)
-            if self.args.output_json:
-                with self._answer_first():
-                    write_json(report, Path(self.args.output_json))
-            if self.args.output_html:
-                with self._answer_first():
-                    write_text(page(report), Path(self.args.output_html))
+            self._write_reports(report)
         show(report, quiet=self.args.quiet, verbose=self.args.verbose > 0)
         if self.unwritten is not None:
             raise self.unwritten
         if interrupted:
             return EXIT_INTERRUPTED
         return 0 if report["verdict"] == "pass" else 1
+
+    def _write_reports(self, report: dict[str, Any]) -> None:
+        if self.args.output_json:
+            with self._answer_first():
+                write_json(report, Path(self.args.output_json))
+        if self.args.output_html:
+            with self._answer_first():
+                write_text(page(report), Path(self.args.output_html))
 
     def _check_model(self, workspace: Workspace) -> None:
         try:
@@ -301,12 +304,12 @@ class _Run:
         self, problem: Problem, workspace: Workspace, progress: Progress, refusal: BaselineError
     ) -> None:
         """Nothing to search: the report still shows how far off fp32 is."""
-        if self.args.output_json:
+        if self.args.output_json or self.args.output_html:
             statistics = problem.statistics(self.kept, "OFF", self.thresholds, workspace, progress)
             verdict = Verdict(passed=False, margin=None, note=str(refusal))
             report = self._document(problem, self.kept, verdict, statistics, {}, None)
             report |= {"mode": "auto", "next_command": "", "next_reason": ""}
-            write_json(report, Path(self.args.output_json))
+            self._write_reports(report)
 
     def _files(
         self, problem: Problem, workspace: Workspace, plan: PrecisionPlan, *, passed: bool

@@ -55,8 +55,8 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> int:
         EngineError: The SDK cannot be imported, or crashes when it is.
     """
     from topsideas.errors import EngineError
-    from topsideas.report.console import standard_output
     from topsideas.report.files import PROBE, check_target, write_json
+    from topsideas.report.output import standard_output
 
     check_target(args.output_json, opening=PROBE, what="findings of a probe")
     asked = {"sdk_profile": args.sdk_profile, "device": args.device, "cluster": args.cluster}

@@ -98,9 +98,9 @@ def _rendered(args: argparse.Namespace, report: dict[str, Any]) -> str:
 
 def _deliver(args: argparse.Namespace, source: Path, text: str) -> None:
     from topsideas.cli.writing import tell
-    from topsideas.report.console import write_out
     from topsideas.report.files import PLAIN, check_target, write_text
     from topsideas.report.html.page import OPENING
+    from topsideas.report.output import write_out
 
     if args.output is None and args.format != "html":
         write_out(text)

@@ -20,8 +20,8 @@ from topsideas.engines.registry import choose
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import PRECISIONS, Numerics, Overflow, Precision
-from topsideas.report.console import standard_output
 from topsideas.report.files import VERDICTS, check_target, write_json
+from topsideas.report.output import standard_output
 from topsideas.report.text import number, printable
 from topsideas.samples.npz import scan_folder
 from topsideas.samples.signature import signature_of

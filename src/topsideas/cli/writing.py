@@ -83,7 +83,7 @@ def working(args: Namespace, what: str) -> AbstractContextManager[object]:
 
 def tell(lines: Iterable[str]) -> None:
     """Print lines to standard output; names in them come from files."""
-    from topsideas.report.console import standard_output
+    from topsideas.report.output import standard_output
     from topsideas.report.text import printable
 
     console = standard_output()

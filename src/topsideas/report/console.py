@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from topsideas.report.causes import cause_name
+from topsideas.report.output import plain_console, plain_text, standard_output
 from topsideas.report.repairs import repair_lines
 from topsideas.report.text import change, count, number, printable, share, similarity
 
@@ -20,35 +18,6 @@ Json = dict[str, Any]
 
 # Rows shown unless all are asked for.
 _ROWS = 15
-_UNFOLDED = 1 << 16
-
-
-class _Output(Console):
-    """Standard output that outlives its reader: after ``| head`` the rest is not shown."""
-
-    def on_broken_pipe(self) -> None:
-        """Go on in silence, so that the exit code still tells the verdict."""
-        self.quiet = True
-        _forget_reader()
-
-
-def _forget_reader() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def write_out(text: str) -> None:
-    """Write text to standard output as it is; a reader that went away is no failure."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _forget_reader()
-
-
-def standard_output() -> Console:
-    """Where results go. Lines are folded for a terminal only, never in a pipe or a file."""
-    console = _Output(highlight=False)
-    return console if console.is_terminal else _Output(highlight=False, width=_UNFOLDED)
 
 
 def show(report: Json, *, quiet: bool = False, verbose: bool = False) -> None:
@@ -67,16 +36,6 @@ def captured(report: Json, *, verbose: bool = False) -> str:
     console = plain_console()
     _show(console, report, quiet=False, verbose=verbose)
     return plain_text(console)
-
-
-def plain_console() -> Console:
-    """Takes what would be printed to a file; :func:`plain_text` returns it."""
-    return Console(file=io.StringIO(), highlight=False, width=_UNFOLDED, record=True)
-
-
-def plain_text(console: Console) -> str:
-    """What was printed to a :func:`plain_console`."""
-    return "".join(f"{line.rstrip()}\n" for line in console.export_text().splitlines())
 
 
 def _show(console: Console, report: Json, *, quiet: bool, verbose: bool) -> None:
@@ -329,7 +288,7 @@ def _closing(console: Console, report: Json) -> None:
     console.print()
     search = report.get("search")
     if search is not None:
-        console.print(Text(printable(_search_line(search))))
+        console.print(Text(printable(_search_line(report))))
         if search["proposal"] is not None:
             console.print(Text(printable(_proposal_line(report))))
         console.print(Text(_cost_line(report["cost"])))
@@ -345,17 +304,25 @@ def _closing(console: Console, report: Json) -> None:
         console.print(Text(f"  {printable(report['next_command'])}"), soft_wrap=True)
 
 
-def _search_line(search: Json) -> str:
+def _search_line(report: Json) -> str:
+    search = report["search"]
     proof = "1-minimal: each op was shown to be needed" if search["one_minimal"] else "not minimal"
+    if search["one_minimal"] and not report["fp32_nodes"]:
+        proof = "no op is needed in fp32"
     stopped = f" ({search['stopped']})" if search["stopped"] else ""
     if not search["confirmed"] and not search["stopped"]:
         stopped = "; NOT confirmed by a second execution: the answer sits on the edge"
     before = search["before"]
     margin = number(before["margin"], before["note"] or ("yes" if before["passed"] else "no"))
     return (
-        f"search: all ops low: {margin}, {search['evaluations']} evaluations, "
+        f"search: all ops low: {margin}, {evaluations(search)}, "
         f"{search['seconds']:.1f} s, {proof}{stopped}"
     )
+
+
+def evaluations(search: Json) -> str:
+    """How many plans were judged."""
+    return f"{search['evaluations']} evaluation{'' if search['evaluations'] == 1 else 's'}"
 
 
 def _proposal_line(report: Json) -> str:
@@ -378,7 +345,9 @@ def _proposal_line(report: Json) -> str:
 def _cost_line(cost: Json) -> str:
     how = "measured" if cost["measured"] else "estimated"
     answer, most = (change(cost[key], cost["base"]) for key in ("answer", "all_fp32"))
-    return f"cost: {answer} over all ops low, where all ops in fp32 are {most} ({how})"
+    line = f"cost: {answer} over all ops low, where all ops in fp32 are {most} ({how})"
+    dearer = cost["answer"] > cost["all_fp32"]
+    return f"{line}; --objective cost looks for a cheaper plan" if dearer else line
 
 
 def _holdout_line(holdout: Json) -> str:

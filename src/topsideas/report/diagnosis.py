@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from topsideas.report.console import standard_output
+from topsideas.report.output import standard_output
 from topsideas.report.text import printable
 
 Json = dict[str, Any]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from topsideas.report.causes import cause_name
-from topsideas.report.console import headline, why
+from topsideas.report.console import evaluations, headline, why
 from topsideas.report.html.view import view
 from topsideas.report.repairs import repair_lines
 from topsideas.report.text import change, number, printable, similarity
@@ -66,9 +66,7 @@ def _facts(report: Json) -> list[str]:
         before = search["before"]
         margin = number(before["margin"], before["note"] or "not finite")
         minimal = "1-minimal" if search["one_minimal"] else "not shown to be minimal"
-        found.append(
-            f"search: all ops low {margin}, {search['evaluations']} evaluations, {minimal}"
-        )
+        found.append(f"search: all ops low {margin}, {evaluations(search)}, {minimal}")
         cost = report["cost"]
         found.append(f"cost: {change(cost['answer'], cost['base'])} over all ops low")
     return found + [f"note: {note}" for note in report["notes"]]

@@ -10,6 +10,7 @@ from typing import Any
 
 from topsideas.errors import UsageError
 from topsideas.report.html.view import view
+from topsideas.report.text import printable
 
 Json = dict[str, Any]
 
@@ -46,7 +47,7 @@ def page(report: Json) -> str:
     scripts = [_asset(name) for name in _SCRIPTS]
     data = json.dumps(view(report), allow_nan=False, ensure_ascii=True, separators=(",", ":"))
     text: str = template.render(
-        title=report["model"]["path"] or "ONNX",
+        title=printable(report["model"]["path"] or "ONNX"),
         style=style,
         scripts=scripts,
         data=data.translate(_ESCAPED),

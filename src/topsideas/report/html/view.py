@@ -7,6 +7,7 @@ from typing import Any
 
 from topsideas.report.causes import LANGUAGES, cause_name, cause_words
 from topsideas.report.repairs import repair_words
+from topsideas.report.text import printable
 
 Json = dict[str, Any]
 
@@ -15,11 +16,24 @@ _DIGITS = 4
 
 
 def view(report: Json) -> Json:
-    """What the page is made from.
+    """What the page is made from. Text that would turn or hide other text is shown as escapes.
 
     Args:
         report: A report, as :func:`topsideas.report.reading.read_whole` returned it.
     """
+    shown: Json = _readable(_gathered(report))
+    return shown
+
+
+def _readable(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(key): _readable(inner) for key, inner in value.items()}
+    return [_readable(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _gathered(report: Json) -> Json:
     evidence = report.get("evidence")
     ops = _ops(report, evidence)
     types = {op["id"]: op["type"] for op in ops}

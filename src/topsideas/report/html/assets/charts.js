@@ -27,7 +27,7 @@ const exponent = (x) => (x === null ? "" : x >= 0.01 && x < 1e4 ? String(Number(
 /** A chart that follows its place's width, answers to the keyboard and tells where the cursor is. */
 function chart(label, options, data, told, chosen) {
   const place = el("div", { class: "plot", tabindex: "0", role: "img", "aria-label": label });
-  const readout = el("p", { class: "readout" }, t("hover"));
+  const readout = el("p", { class: "readout", "aria-live": "polite" }, t("hover"));
   const root = el("div", { class: "chart" }, place, readout);
   const tell = (u) => { readout.textContent = u.cursor.idx === null || u.cursor.idx === undefined ? t("hover") : told(u.cursor.idx); };
   const plot = new uPlot({
@@ -38,13 +38,24 @@ function chart(label, options, data, told, chosen) {
     if (chosen && plot.cursor.idx !== null && plot.select.width === 0) chosen(plot.cursor.idx);
   });
   place.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     const last = data[0].length - 1;
+    const step = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity }[event.key];
+    const zoom = { "+": 0.5, "=": 0.5, "-": 2, "−": 2 }[event.key];
+    if (zoom && last > 0) {
+      const { min, max } = plot.scales.x, middle = data[0][plot.cursor.idx ?? Math.round((min + max) / 2)] ?? (min + max) / 2;
+      const half = Math.max(1, (max - min) * zoom / 2);
+      plot.setScale("x", { min: Math.max(data[0][0], middle - half), max: Math.min(data[0][last], middle + half) });
+      return;
+    }
     if (event.key === "Enter" && chosen && plot.cursor.idx !== null) chosen(plot.cursor.idx);
     if (step === undefined) return;
     event.preventDefault();
-    const at = Math.min(last, Math.max(0, (plot.cursor.idx ?? -1) + step));
-    plot.setCursor({ left: plot.valToPos(data[0][at], "x"), top: plot.over.clientHeight / 2 });
+    const at = Math.min(last, Math.max(0, (plot.cursor.idx ?? (step > 0 ? -1 : last + 1)) + step));
+    const { min, max } = plot.scales.x, x = data[0][at];
+    if (x < min) plot.setScale("x", { min: x, max: x + max - min });
+    else if (x > max) plot.setScale("x", { min: x - max + min, max: x });
+    // A new scale holds from the next microtask on.
+    queueMicrotask(() => plot.setCursor({ left: plot.valToPos(x, "x"), top: plot.over.clientHeight / 2 }));
   });
   new ResizeObserver(() => {
     const width = Math.floor(place.clientWidth);
@@ -226,6 +237,11 @@ function points(u, xs, ys, good, hollow) {
   ctx.restore();
 }
 
+const WHOLE = [1, 2, 5].flatMap((x) => [1, 10, 100, 1e3, 1e4, 1e5].map((y) => x * y)).sort((a, b) => a - b);
+
+/** Evaluations are counted from 1. */
+const counted = (u, ticks) => ticks.map((x) => (Number.isInteger(x) && x > 0 ? String(x) : ""));
+
 function searchChart(trace) {
   const xs = trace.size.map((_, i) => i + 1);
   const told = (i) => [
@@ -234,7 +250,7 @@ function searchChart(trace) {
   ].filter(Boolean).join(" · ");
   return chart(t("search"), {
     scales: { x: { time: false, range: (u, min, max) => (min === null ? [0, xs.length + 1] : [min - 0.5, max + 0.5]) }, y: { range: (u, min, max) => [0, Math.max(1, max * 1.1)] } },
-    axes: axes({ label: t("question"), values: (u, ticks) => ticks.map((x) => (Number.isInteger(x) ? String(x) : "")) }, { label: t("size") }),
+    axes: axes({ label: t("question"), values: counted }, { label: t("size"), incrs: WHOLE }),
     series: [{}, { stroke: colour("line-strong"), width: 1, points: { show: false }, paths: uPlot.paths.stepped({ align: 1 }) }],
     cursor: { y: false },
     hooks: { draw: [(u) => points(u, xs, trace.size, trace.passed, trace.recalled)] },
@@ -249,7 +265,7 @@ function marginChart(trace, bound) {
   const told = (i) => [`${t("question")} ${i + 1}`, trace.phase[i], `${trace.size[i]} ${t("size")}`, `${t("margin")} ${number(trace.margin[i], t("not_finite"))}`].join(" · ");
   return chart(t("margin"), {
     scales: { x: { time: false, range: (u, min, max) => (min === null ? [0, xs.length + 1] : [min - 0.5, max + 0.5]) }, y: { distr: 3, range: () => [bottom, top] } },
-    axes: axes({ label: t("question"), values: (u, ticks) => ticks.map((x) => (Number.isInteger(x) ? String(x) : "")) }, logarithmic(t("margin"))),
+    axes: axes({ label: t("question"), values: counted }, logarithmic(t("margin"))),
     series: [{}, { paths: () => null, points: { show: false } }],
     cursor: { y: false },
     hooks: { draw: [(u) => { boundLine(u, bound); points(u, xs, ys, trace.passed, trace.recalled); }] },

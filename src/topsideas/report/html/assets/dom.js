@@ -54,6 +54,11 @@ function opsCount(n) {
   return n === 1 ? t("one_op") : n === 0 ? t("no_ops") : t("n_ops", { n });
 }
 
+/** A name of which the end is kept in sight where there is no room: that is where names differ. */
+function tail(name) {
+  return el("span", { class: "tail", title: name }, el("bdi", {}, name));
+}
+
 /** A command with a button that copies it. */
 function command(text) {
   const button = el("button", {

@@ -11,21 +11,23 @@ const page = {
     for (const node of document.querySelectorAll("[data-i18n]")) node.textContent = t(node.dataset.i18n);
     for (const node of document.querySelectorAll("[data-i18n-label]")) node.setAttribute("aria-label", t(node.dataset.i18nLabel));
     this.names = new Names(DATA.ops);
-    this.wiring = new Wiring(DATA.ops);
+    try {
+      this.wiring = new Wiring(DATA.ops);
+    } catch {
+      this.wiring = { at: new Map(), known: false };
+    }
     this.keptTable = this.opsTable = null;
     this.detail = el("div", { class: "detail", "aria-live": "polite" });
     const main = document.getElementById("main");
-    const sections = [
-      verdictSection(), keptSection(this), repairsSection(this), depthSection(this),
-      rangesSection(this), marginsSection(), searchSection(), opsSection(this), againSection(),
-    ].filter(Boolean);
+    const makers = { verdict: verdictSection, kept: keptSection, repairs: repairsSection, depth: depthSection, ranges: rangesSection, margins: marginsSection, search: searchSection, ops: opsSection, again: againSection };
+    const sections = SECTIONS.map((key) => whole(key, () => makers[key](this))).filter(Boolean);
     main.replaceChildren(...sections);
     const shown = SECTIONS.filter((key) => sections.some((node) => node.id === key));
     document.getElementById("nav").replaceChildren(...shown.map((key) => el("a", { href: `#${key}` }, t(key))));
     document.getElementById("footer").textContent = `topsideas ${DATA.version}`;
     switches();
     const first = DATA.kept.length ? this.wiring.at.get(DATA.kept[0].id) : DATA.ops.id.length ? 0 : undefined;
-    this.choose(this.selected ?? first, null, true);
+    whole("kept", () => this.choose(this.selected ?? first, null, true));
   },
 
   /** Show one op, wherever it was chosen. */
@@ -40,6 +42,15 @@ const page = {
     if (from && !quiet) this.detail.scrollIntoView({ block: "nearest", behavior: "smooth" });
   },
 };
+
+/** A section; where the data is not as it should be, it says so and the others are shown. */
+function whole(key, make) {
+  try {
+    return make();
+  } catch {
+    return section(key, el("p", { class: "alarm" }, t("spoilt")));
+  }
+}
 
 function remembered(key, value) {
   try {

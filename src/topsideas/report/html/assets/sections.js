@@ -20,12 +20,12 @@ function section(key, ...content) {
   return el("section", { id: key, "aria-labelledby": `${key}-title` }, el("h2", { id: `${key}-title` }, t(key)), ...content);
 }
 
-const missing = () => el("p", { class: "muted" }, t("not_traced"));
+const missing = () => el("p", { class: "muted" }, t(DATA.search && DATA.search.stopped ? "stopped_early" : "not_traced"));
 const noteText = (note) => (!note || note === "not finite" ? t("not_finite") : note);
 const marginText = (v) => (v.margin === null ? noteText(v.note) : number(v.margin));
 
 const known = (trace) => {
-  const n = trace.recalled.filter(Boolean).length;
+  const n = (trace.recalled ?? []).filter(Boolean).length;
   return n ? t("known_before", { n }) : "";
 };
 
@@ -33,15 +33,16 @@ function verdictSection() {
   const { verdict, kept, search, cost, options, engine, model } = DATA;
   const passed = verdict === "pass";
   const bound = number(options.margin);
-  const headline = passed ? (kept.length ? "headline_pass" : "headline_none") : "headline_fail";
+  const refused = !passed && !search && DATA.mode === "auto"; // fp32 itself fails: the note says it all
+  const headline = `headline_${refused ? "refused" : passed ? (kept.length ? "pass" : "none") : kept.length ? "fail" : "fail_none"}`;
   const tile = (value, label, sub) => el("div", { class: "tile" }, el("strong", {}, value), el("span", {}, label), sub ? el("small", {}, sub) : null);
   const change_of = search ? `${marginText(search.before)} → ` : "";
-  const reached = DATA.margin !== null ? number(DATA.margin) : options.val_func ? t(verdict) : noteText(DATA.decided.note);
+  const reached = DATA.margin !== null ? number(DATA.margin) : options.val_func ? t(verdict) : refused ? t("not_reached") : noteText(DATA.decided.note);
   const tiles = [
-    tile(String(kept.length), t("kept_of", { n: model.candidates }), search ? (search.one_minimal ? t("minimal") : t("not_minimal")) : ""),
+    tile(String(kept.length), t("kept_of", { n: model.candidates }), search && kept.length ? t(search.one_minimal ? "minimal" : "not_minimal") : ""),
     tile(change_of + reached, options.val_func ? t("judged_by", { f: options.val_func }) : t("margin"), t("at_most", { bound })),
-    search ? tile(String(search.evaluations), t("evaluations", { s: number(search.seconds) }), search.stopped || known(search.trace)) : null,
-    cost && cost.base ? tile(change(cost.answer / cost.base), t("cost_more", { all: change(cost.all_fp32 / cost.base) }), cost.measured ? t("measured") : t("estimated")) : null,
+    search ? tile(String(search.evaluations), t(search.evaluations === 1 ? "one_evaluation" : "evaluations", { s: number(search.seconds) }), said(search.stopped) || known(search.trace)) : null,
+    cost && cost.base ? tile(change(cost.answer / cost.base), t("cost_more", { all: change(cost.all_fp32 / cost.base) }), [t(cost.measured ? "measured" : "estimated"), cost.answer > cost.all_fp32 ? t("cost_worse") : ""].filter(Boolean).join("; ")) : null,
     tile(engine.name, `${engine.version}, ${engine.device}`, t(engine.evidence)),
   ];
   return el("section", { id: "verdict", class: passed ? "good" : "bad", "aria-labelledby": "verdict-title" },
@@ -49,15 +50,16 @@ function verdictSection() {
       el("span", { class: "badge" }, t(verdict)),
       el("h1", { id: "verdict-title" }, t(headline, { kept: opsCount(kept.length), low: lowName() }))),
     el("p", { class: "muted" }, model.path ?? "", " · ", options.val_func ? t("judged_by", { f: options.val_func }) : t("margin_is", { bound })),
+    refused ? el("p", { class: "why" }, DATA.decided.note) : null,
     el("div", { class: "tiles" }, tiles),
     el("h2", {}, t("next")),
-    DATA.next.command ? [el("p", {}, t("next_step", { reason: reasonText(DATA.next.reason) })), command(DATA.next.command)] : el("p", {}, t("nothing_next")),
-    DATA.notes.length ? el("details", { open: DATA.notes.length < 6 }, el("summary", {}, `${t("notes")} (${DATA.notes.length})`), el("ul", { class: "notes" }, DATA.notes.map((n) => el("li", {}, n)))) : null);
+    DATA.next.command ? [el("p", {}, t("next_step", { reason: reasonText(DATA.next.reason) })), command(DATA.next.command)] : el("p", {}, t(passed ? "nothing_next" : "nothing_helps")),
+    DATA.notes.length ? el("details", { open: DATA.notes.length < 6 }, el("summary", {}, `${t("notes")} (${DATA.notes.length})`), el("ul", { class: "notes" }, DATA.notes.map((n) => el("li", {}, said(n))))) : null);
 }
 
 function keptSection(page) {
   const { kept } = DATA;
-  if (!kept.length) return section("kept", el("p", { class: "muted" }, t("no_kept")), page.detail);
+  if (!kept.length) return section("kept", el("p", { class: "muted" }, t(DATA.verdict === "pass" ? "no_kept" : "none_kept")), page.detail);
   const lang = ["en", "zh"][language];
   const cause = (k) => (k.cause ? k.cause.name[lang] : "–");
   const need = (k) => (k.witness ? (k.witness.margin === null ? Infinity : k.witness.margin) : null);
@@ -85,7 +87,7 @@ function keptSection(page) {
   const every = kept.map((_, i) => i);
   const chips = [...counts].sort((a, b) => b[1] - a[1]).map(([name, n]) => chip(name, n, every.filter((i) => cause(kept[i]) === name)));
   return section("kept",
-    el("div", { class: "chips", role: "group", "aria-label": t("causes") }, chip(null, kept.length, every), chips),
+    kept.some((k) => k.cause) ? el("div", { class: "chips", role: "group", "aria-label": t("causes") }, chip(null, kept.length, every), chips) : null,
     el("div", { class: "pair" }, table.root, page.detail));
 }
 
@@ -99,7 +101,7 @@ function repairsSection(page) {
     el("p", { class: "muted" }, t("repairs_are", { n: repairs.tried })),
     el("ul", { class: "cards" }, repairs.found.map((r) => el("li", {},
       el("strong", {}, r.text[lang]),
-      el("ul", { class: "facts" }, r.changes.map((c) => el("li", {}, c))),
+      el("ul", { class: "facts" }, r.changes.map((c) => el("li", {}, said(c)))),
       el("p", { class: "muted" }, t("frees"), " ", r.frees.map((id) => [link(id), " "])),
       el("p", {}, el("span", { class: "good-text" }, r.verdict.margin === null ? t("pass") : `${t("margin")} ${number(r.verdict.margin)}`),
         " · ", t("ops_left", { n: r.size }), " · ", t("whole_cost", { change: change(r.cost) })),
@@ -138,6 +140,7 @@ function detail(page, i) {
 function reason(k) {
   if (k.asked) return t("asked_for");
   const w = k.witness;
+  if (!w && DATA.search && DATA.search.stopped) return t("not_examined");
   if (!w) return k.saves ? t("saves") : k.witness === undefined ? "" : t("not_examined");
   const where = w.sample === null ? t("data_set") : t("sample_n", { n: w.sample }) + (w.output ? t("output_n", { name: w.output }) : "");
   return t(w.margin === null ? "witness_note" : "witness", { where, margin: w.margin === null ? noteText(w.note) : number(w.margin) });
@@ -184,7 +187,7 @@ function marginsSection() {
     label: t("margins"), rows: m.sample.length, height: 330,
     columns: [
       { title: t("sample"), width: "80px", right: true, value: (i) => m.sample[i] },
-      { title: t("output"), width: "minmax(90px, 1fr)", value: (i) => m.outputs[m.output[i]] },
+      { title: t("output"), width: "minmax(110px, 1.3fr)", value: (i) => m.outputs[m.output[i]], cell: (i) => tail(m.outputs[m.output[i]]) },
       column("all_low", "low"), column("plan", "plan"), column("fp32", "fp32"),
     ],
   });
@@ -193,7 +196,7 @@ function marginsSection() {
 
 function searchSection() {
   const { search, pareto, options } = DATA;
-  if (!search) return section("search", el("p", { class: "muted" }, t("no_search")));
+  if (!search) return section("search", el("p", { class: "muted" }, t(DATA.mode === "manual" ? "no_search" : "not_searched")));
   const legend = el("p", { class: "legend" }, key("good-dot", t("passed")), key("bad-dot", t("failed")), key("hollow", t("recalled")));
   const hasMargins = !options.val_func;
   return section("search", el("p", { class: "muted" }, t("search_is")), legend,
@@ -216,7 +219,7 @@ function opsSection(page) {
     columns: [
       { title: t("id"), width: "64px", right: true, value: (i) => ops.id[i] },
       { title: t("type"), width: "minmax(110px, 1fr)", value: (i) => names.type(i) },
-      { title: t("name"), width: "minmax(160px, 2.4fr)", value: (i) => names.name(i) },
+      { title: t("name"), width: "minmax(160px, 2.4fr)", value: (i) => names.name(i), cell: (i) => tail(names.name(i)) },
       { title: t("precision"), width: "84px", value: (i) => ops.state[i], cell: (i) => el("span", { class: `state s${ops.state[i]}`, title: names.state(i) }, [t("pinned"), lowName(), "fp32"][ops.state[i]]) },
       { title: t("most"), width: "92px", right: true, value: (i) => ops.most[i], cell: (i) => number(ops.most[i]) },
       { title: t("least"), width: "92px", right: true, value: (i) => ops.least[i], cell: (i) => number(ops.least[i]) },

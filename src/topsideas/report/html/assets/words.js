@@ -19,6 +19,8 @@ const WORDS = {
   fail: ["FAIL", "未通过"],
   headline_pass: ["{kept} in fp32 make every sample pass.", "{kept}用 fp32 计算后，所有样本都通过。"],
   headline_none: ["Every candidate op may run in {low}.", "所有候选算子都可以用 {low} 计算。"],
+  headline_refused: ["Even with every op in fp32 the golden outputs are missed.", "即使所有算子都用 fp32，结果也与 golden 输出不符。"],
+  headline_fail_none: ["The accuracy is not reached with every candidate op in {low}.", "所有候选算子都用 {low} 计算时，精度未达到要求。"],
   headline_fail: ["The accuracy is not reached with {kept} in fp32.", "{kept}用 fp32 计算时，精度仍未达到要求。"],
   one_op: ["1 op", "1 个算子"],
   n_ops: ["{n} ops", "{n} 个算子"],
@@ -31,17 +33,21 @@ const WORDS = {
   plan: ["with the plan", "采用此方案"],
   fp32: ["all fp32", "全部 fp32"],
   kept_of: ["in fp32, of {n} that may run low", "个保留 fp32，共 {n} 个候选"],
+  one_evaluation: ["evaluation in {s} s", "次评估，用时 {s} 秒"],
   evaluations: ["evaluations in {s} s", "次评估，用时 {s} 秒"],
   minimal: ["each op was shown to be needed", "每个算子都已证明必需"],
   not_minimal: ["not shown to be minimal", "未证明最小"],
   cost_more: ["over all ops low (all fp32: {all})", "相对全部低精度（全部 fp32：{all}）"],
   estimated: ["estimated", "估算"],
+  cost_worse: ["dearer than all ops in fp32; --objective cost looks for a cheaper plan", "比全部 fp32 更贵；--objective cost 会寻找更省的方案"],
   measured: ["measured on a device", "在设备上实测"],
   emulated: ["emulated, not measured on a device", "仿真结果，未在设备上实测"],
   not_finite: ["not finite", "非有限值"],
   judged_by: ["judged by {f}", "由 {f} 判定"],
   next: ["What to do next", "下一步"],
   nothing_next: ["Nothing is left to do: the model to deploy is written.", "无需再做什么：部署模型已写出。"],
+  nothing_helps: ["No command follows from this run.", "本次运行之后没有可建议的命令。"],
+  not_reached: ["not reached", "未达到"],
   next_step: ["Run this {reason}:", "运行以下命令（{reason}）："],
   copy: ["Copy", "复制"],
   copied: ["Copied", "已复制"],
@@ -62,8 +68,11 @@ const WORDS = {
   low_error: ["error, all low", "误差（全低）"],
   plan_error: ["error, plan", "误差（方案）"],
   pinned: ["pinned", "固定"],
+  stopped_early: ["Not measured: the search was stopped before it ended.", "没有测量：搜索提前停止。"],
+  spoilt: ["This part cannot be shown: the report was changed after it was written.", "无法显示此部分：报告在写出后被改动。"],
   not_traced: ["Not measured in this run. Remedy: run again with --explain causes.", "本次运行没有测量。请加 --explain causes 重新运行。"],
   no_kept: ["No op needs fp32.", "没有算子需要 fp32。"],
+  none_kept: ["No op was kept in fp32.", "没有算子保留 fp32。"],
   asked_for: ["You asked for it (--fp32_nodes).", "由 --fp32_nodes 指定。"],
   saves: ["In fp32 it costs less than the casts around it.", "保留 fp32 比两侧的类型转换更省。"],
   not_examined: ["The search ended before it was examined.", "搜索在检查它之前结束。"],
@@ -72,7 +81,7 @@ const WORDS = {
   witness_note: ["Without it {where} fails: {margin}.", "去掉它后{where}不通过：{margin}。"],
   sample_n: ["sample {n}", "样本 {n}"],
   data_set: ["the data set", "数据集"],
-  output_n: [", output “{name}”", "的输出“{name}”"],
+  output_n: [", output “{name}”", " 的输出“{name}”"],
   felt: ["When it alone runs low, the margin is {margin}.", "只有它用低精度时，裕量为 {margin}。"],
   cause_unknown: ["Why is not known: it was not traced.", "原因未知：没有跟踪。"],
   born_at: ["born at", "产生于"],
@@ -89,7 +98,7 @@ const WORDS = {
   legend_over: ["overflows", "溢出"],
   graph_more: ["{n} more neighbours are not drawn", "另有 {n} 个邻居未画出"],
   no_graph: ["The wiring of the model is not in this report.", "此报告不含模型的连接关系。"],
-  depth_is: ["Relative error at each op's output against fp32, sample {sample}. Drag to zoom, double-click to reset; arrow keys move, Enter selects.", "样本 {sample} 上各算子输出相对 fp32 的误差。拖动放大，双击还原；方向键移动，回车选择。"],
+  depth_is: ["Relative error at each op's output against fp32, sample {sample}. Drag to zoom, double-click to reset; keys: ← → Home End move, + and − zoom, Enter selects.", "样本 {sample} 上各算子输出相对 fp32 的误差。拖动放大，双击还原；键盘：← → Home End 移动，+ − 缩放，回车选择。"],
   ranges_is: ["Magnitudes at each op's output in fp32, {n}: the thin bar spans all values, the thick one 1 % to 99 %, the light line is the median.", "{n}上各算子 fp32 输出的数值大小：细条为全部值，粗条为 1 % 到 99 %，浅线为中位数。"],
   n_samples: ["{n} samples", "{n} 个样本"],
   one_sample: ["1 sample", "1 个样本"],
@@ -97,7 +106,7 @@ const WORDS = {
   zone_subnormal: ["subnormal: below {x}", "次正规：小于 {x}"],
   zone_zero: ["becomes zero", "变为零"],
   broken_mark: ["NaN or infinite", "NaN 或无穷"],
-  hover: ["Point at the chart to read its figures.", "将鼠标移到图上查看数值。"],
+  hover: ["Point at the chart, or use the arrow keys, to read its figures.", "将鼠标移到图上或用方向键查看数值。"],
   op_axis: ["op", "算子"],
   error_axis: ["relative error", "相对误差"],
   magnitude_axis: ["magnitude", "数值大小"],
@@ -112,6 +121,7 @@ const WORDS = {
   failed: ["failed", "未通过"],
   recalled: ["known from an earlier run", "来自先前运行"],
   no_search: ["Manual mode: nothing was searched.", "手动模式：没有搜索。"],
+  not_searched: ["Nothing was searched.", "没有搜索。"],
   pareto: ["Margin against size", "裕量与规模"],
   filter: ["Find by id, type or name", "按编号、类型或名称查找"],
   any_type: ["every type", "全部类型"],
@@ -147,7 +157,38 @@ const REASONS = {
   "to search on from where this run stopped": "从上次停下处继续搜索",
 };
 
+// Sentences that a report holds in English, with what varies in them.
+const SENTENCES = [
+  [/^evidence is emulated; nothing was measured on a device$/, "依据来自仿真，未在设备上实测"],
+  [/^engine: (\S+) \(auto: (.+) is not installed here\)$/, "引擎：$1（自动选择：此处未安装 $2）"],
+  [/^engine: (\S+) \(auto; --engine NAME measures on a device\)$/, "引擎：$1（自动选择；用 --engine NAME 在设备上实测）"],
+  [/^golden outputs of samples? (.+) (?:is|are) missing: computed in fp32 on the CPU$/, "样本 $1 缺少 golden 输出：已在 CPU 上用 fp32 计算"],
+  [/^local functions were inlined; ids index the inlined model$/, "local function 已内联；编号对应内联后的模型"],
+  [/^the deploy model does not reach the accuracy that was asked for$/, "部署模型没有达到要求的精度"],
+  [/^deploy model: (\d+) casts, (\d+) bytes through them per pass$/, "部署模型：$1 个类型转换，每次推理经过 $2 字节"],
+  [/^deploy model: equal to the emulator in every bit on (\d+) samples?$/, "部署模型：在 $1 个样本上与仿真器逐位相同"],
+  [/^what op (\d+) reads times (\S+)$/, "算子 $1 的输入乘以 $2"],
+  [/^what op (\d+) writes times (\S+)$/, "算子 $1 的输出乘以 $2"],
+  [/^what op (\d+) writes plus (\S+)$/, "算子 $1 的输出加 $2"],
+  [/^weight of op (\d+) times (\S+)$/, "算子 $1 的权重乘以 $2"],
+  [/^('.*') times (\S+), then times (\S+)$/, "$1 乘以 $2，之后乘以 $3"],
+  [/^('.*'): (\S+) becomes (\S+)$/, "$1：$2 改为 $3"],
+  [/^Clip to (\S+) after op (.+)$/, "在算子 $2 之后 Clip 到 $1"],
+  [/^every candidate op in bf16: --precision bf16$/, "所有候选算子用 bf16：--precision bf16"],
+  [/^budget: (\d+) evaluations? used$/, "预算用完：$1 次评估"],
+  [/^interrupted$/, "被中断"],
+];
+
 let language = 0;
+
+/** A sentence out of a report in the page's language, as far as it is known. */
+function said(text) {
+  if (!language) return text;
+  for (const [pattern, words] of SENTENCES) {
+    if (pattern.test(text)) return text.replace(pattern, words);
+  }
+  return text;
+}
 
 function reasonText(reason) {
   return language && REASONS[reason] ? REASONS[reason] : reason;
