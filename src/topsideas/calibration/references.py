@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from topsideas.calibration.heap import Heap
 from topsideas.calibration.spill import SpilledArrays
 from topsideas.engines.base import Engine, Once, Runnable
 from topsideas.errors import SampleError
@@ -68,6 +69,7 @@ class References:
         self._cache: OrderedDict[int, Sample] = OrderedDict()
         self._computed = SpilledArrays(_CACHE_BYTES)
         self._bytes = 0
+        self._heap = Heap(_CACHE_BYTES // 16)
         self._caching, self._computing = Lock(), Lock()
 
     @property
@@ -86,7 +88,9 @@ class References:
                     self._cache[sample] = found
                     self._bytes += _size(found)
                 while self._bytes > _CACHE_BYTES and len(self._cache) > 1:
-                    self._bytes -= _size(self._cache.popitem(last=False)[1])
+                    size = _size(self._cache.popitem(last=False)[1])
+                    self._bytes -= size
+                    self._heap.freed(size)
         return found
 
     def _unchanged(self, sample: Sample) -> Sample:
