@@ -183,6 +183,14 @@ def test_both_tutorials_show_the_same() -> None:
     assert chinese == english
 
 
+def test_deployment_shows_the_same_in_chinese() -> None:
+    """There the GCU comes first."""
+    for language in ("console", "sh"):
+        pages = (ROOT / "docs" / name for name in ("howto/deployment.md", "zh/deployment.md"))
+        english, chinese = (sorted(_blocks(page, language)) for page in pages)
+        assert chinese == english
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_resolve(document: Path) -> None:
     text = _FENCED.sub("", document.read_text(encoding="utf-8"))
