@@ -109,6 +109,15 @@ class TestReport:
         assert code == 2
         assert "is not as a report should be" in err
 
+    def test_numbers_of_hundreds_of_digits_are_no_bug_of_ours(self, bench: Bench) -> None:
+        path = changed(bench, "huge.json", margin=10**400)
+        for form in ("text", "html", "md", "csv"):
+            code, _, err = run_words(["onnx", "report", str(path), "--format", form])
+            assert code in (0, 2), err
+        code, _, err = run_words(["onnx", "compare", str(path), str(bench.json)])
+        assert code == 2
+        assert "is not as a report should be (OverflowError" in err
+
     def test_a_file_of_yours_is_not_overwritten_by_a_page(self, bench: Bench) -> None:
         words = ["onnx", "report", str(bench.json), "--format", "html", "--output"]
         before = bench.json.read_bytes()
