@@ -199,7 +199,7 @@ class _Run:
         if self.executor is None:
             return None
         return team_of(
-            self.executor, self.engine_name, self.source, self.options, engines.engine.identity()
+            self.executor, self.engine_name, self.source, self.options, engines.engine
         )
 
     def _note_unused(self, engine: str) -> None:

@@ -86,7 +86,7 @@ class RayPool:
             self._starting: dict[Any, int] = {}
             self._working: dict[Any, tuple[int, int]] = {}
             self._fails: dict[int, int] = {}
-            self._lives = 0
+            self._lives = self._births = 0
             for seat in self.seats:
                 self._start(seat.number)
         except BaseException:
@@ -186,7 +186,7 @@ class RayPool:
 
     def _start(self, seat: int) -> None:
         options = self._placement(seat)
-        self._births = getattr(self, "_births", 0) + 1
+        self._births += 1
         name = f"topsideas worker {seat}{_device_text(self.seats[seat])} ({self._run}"
         actor = self._class.options(name=f"{name}-{self._births})", **options).remote(
             self._make, self.seats[seat]
@@ -286,7 +286,8 @@ def _init(ray: Any, executor: RayExecutor) -> None:
     if executor.address != LOCAL:
         ray.init(executor.address, **quiet)
         return
-    with _loopback(ray):
+    # Ray would have workers run at low priority: whoever else is busy here would starve them.
+    with _loopback(ray), _environment("RAY_worker_niceness", "0"):
         ray.init(
             LOCAL,
             num_cpus=executor.workers or len(executor.devices) or os.cpu_count() or 1,
@@ -305,16 +306,26 @@ def _loopback(ray: Any) -> Iterator[None]:
     """
     constants = ray._private.ray_constants
     before, variable = constants.ENABLE_RAY_CLUSTER, constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-    there = os.environ.get(variable)
-    os.environ[variable], constants.ENABLE_RAY_CLUSTER = "0", False
+    constants.ENABLE_RAY_CLUSTER = False
+    try:
+        with _environment(variable, "0"):
+            yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextlib.contextmanager
+def _environment(variable: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment meanwhile."""
+    before = os.environ.get(variable)
+    os.environ[variable] = value
     try:
         yield
     finally:
-        constants.ENABLE_RAY_CLUSTER = before
-        if there is None:
+        if before is None:
             del os.environ[variable]
         else:
-            os.environ[variable] = there
+            os.environ[variable] = before
 
 
 def _actor_class(ray: Any) -> Any:
