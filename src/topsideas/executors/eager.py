@@ -54,9 +54,9 @@ class EagerPool:
     def __init__(self, opener: Callable[[], Pool], here: Worker) -> None:
         self._here: Worker | None = here
         self._inbox: list[Event] = [Joined(_HERE, "the process that searches")]
-        starter = ThreadPoolExecutor(1)
-        self._opening: Future[Pool] = starter.submit(opener)
-        starter.shutdown(wait=False)
+        # Ray's processes end with the thread that started them: it stays until all is over.
+        self._starter = ThreadPoolExecutor(1)
+        self._opening: Future[Pool] = self._starter.submit(opener)
 
     @property
     def seats(self) -> Sequence[Seat]:
@@ -64,7 +64,9 @@ class EagerPool:
         return self._opening.result().seats if self._opening.done() else [Seat(_HERE)]
 
     def share(self, value: Any) -> _Shared:
-        """Remember a value until a worker needs it."""
+        """Put a value where workers can read it, or remember it until there are any."""
+        if self._here is None:
+            return _Shared(None, self._opening.result().share(value))
         return _Shared(value)
 
     def submit(
@@ -103,12 +105,14 @@ class EagerPool:
 
     def close(self) -> None:
         """End all workers, those too that are still starting."""
-        wait([self._opening])
-        if self._opening.exception() is None:
-            self._opening.result().close()
+        try:
+            if self._opening.exception() is None:  # which waits for it
+                self._opening.result().close()
+        finally:
+            self._starter.shutdown()
 
 
 def _put(shared: _Shared, pool: Pool) -> Any:
     if shared.there is None:
-        shared.value, shared.there = None, pool.share(shared.value)
+        shared.there = pool.share(shared.value)
     return shared.there
