@@ -24,7 +24,7 @@ from topsideas.engines.options import EngineOptions
 from topsideas.engines.registry import open_engine
 from topsideas.engines.workplace import Folder
 from topsideas.errors import EngineError
-from topsideas.executors.base import Executor, Seat
+from topsideas.executors.base import Executor, Pool, Seat
 from topsideas.executors.eager import EagerExecutor
 from topsideas.graph.conversion_files import write_model
 from topsideas.graph.loading import Model, load_model
@@ -173,7 +173,12 @@ class Team:
         executor = self.executor
         if self.here is not None:
             executor = EagerExecutor(executor, Examiner(self.here, rule, candidates))
-        dispatcher = Dispatcher(partial(executor.open, make), source, prepare)
+
+        def opener() -> Pool:
+            progress.phase("starting workers")
+            return executor.open(make)
+
+        dispatcher = Dispatcher(opener, source, prepare)
         if isinstance(progress, ShowsCrew):
             dispatcher.watch = progress.crew
         try:
