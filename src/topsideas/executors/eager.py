@@ -104,10 +104,12 @@ class EagerPool:
         return time.monotonic()
 
     def close(self) -> None:
-        """End all workers, those too that are still starting."""
+        """End all workers, those too that are still starting.
+
+        Raises EngineError if they cannot start: they were asked for, even if none was needed.
+        """
         try:
-            if self._opening.exception() is None:  # which waits for it
-                self._opening.result().close()
+            self._opening.result().close()
         finally:
             self._starter.shutdown()
 
