@@ -35,12 +35,11 @@ class EagerExecutor:
         return EagerPool(lambda: self.inner.open(make), self.here)
 
 
-@dataclass
 class _Shared:
     """A value, and where the workers find it once one of them needs it."""
 
-    value: Any
-    there: Any = None
+    def __init__(self, value: Any, there: Any = None) -> None:
+        self.value, self.there = value, there
 
 
 class EagerPool:
