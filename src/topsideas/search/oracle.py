@@ -47,7 +47,8 @@ class Question:
         items: The set asked about.
         verdict: The answer.
         seconds: When it was known, since the search began.
-        recalled: It was answered from an earlier run's journal, or by a plan that computes the same.
+        recalled: It was answered from an earlier run's journal, or by a plan that computes the
+            same.
     """
 
     phase: str
