@@ -232,6 +232,12 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="so is a run of one sample that takes longer (implies --isolate)",
     )
     add(
+        "--engine_python",
+        metavar="PATH",
+        help="the Python that runs that process, with topsideas and the vendor's SDK installed, "
+        "where that is another one (implies --isolate)",
+    )
+    add(
         "--engine_memory",
         type=_memory,
         metavar="SIZE",

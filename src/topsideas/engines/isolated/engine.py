@@ -65,7 +65,7 @@ class IsolatedEngine:
         return str(path)
 
     def _open(self) -> tuple[Identity, Capabilities, tuple[Op, ...] | None]:
-        self._child = Child(self._log, self.limits.memory)
+        self._child = Child(self._log, self.limits.memory, self.limits.python)
         try:
             arguments = (self._target, self._model, self._options)
             about: tuple[Identity, Capabilities, tuple[Op, ...] | None] = self._child.call(

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from topsideas import __version__
 from topsideas.engines.isolated.wire import ERROR, ITEM, receive, send
 from topsideas.errors import EngineError
 
@@ -33,25 +34,33 @@ class Child:
     Args:
         log: Where what it prints is appended.
         memory: Most bytes it may hold; None for no limit.
+        python: The Python that runs it; None for this one.
+
+    Raises:
+        EngineError: That Python cannot be started.
     """
 
-    def __init__(self, log: Path, memory: int | None) -> None:
+    def __init__(self, log: Path, memory: int | None, python: str | None = None) -> None:
         self._log, self._memory = log, memory
         with log.open("ab") as stream:
             self._start = stream.tell()
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "topsideas.engines.isolated.child"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                start_new_session=True,  # Ctrl-C is for us; we end it ourselves
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [python or sys.executable, "-m", "topsideas.engines.isolated.child"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stream,
+                    start_new_session=True,  # Ctrl-C is for us; we end it ourselves
+                )
+            except OSError as error:
+                raise EngineError(f"{python or sys.executable}: {error.strerror}") from error
         assert self._process.stdin is not None
         self._in = self._process.stdin
         self._answers: queue.Queue[Any] = queue.Queue(maxsize=4)
         Thread(target=_listen, args=(self._process.stdout, self._answers), daemon=True).start()
         self._end = weakref.finalize(self, _end, self._process)
-        send(self._in, sys.path)
+        with contextlib.suppress(OSError):  # it died at once; the first question tells how
+            send(self._in, (__version__, sys.path if python is None else None))
 
     @property
     def alive(self) -> bool:
