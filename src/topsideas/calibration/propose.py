@@ -328,12 +328,29 @@ class ProposedSearch(AutoSearch):
             self._score(kept)
         except EngineError:  # a plan that the engine cannot run tells nothing
             return False
-        means = {name: self._closeness(name) for name in self._habits if self._unlike.get(name)}
-        self._habit = best_habit(means, self._plain)
-        if self._habit != before:
-            self._disguised = Disguised(self._emulator(self._habit))
-            self._emulated.clear()
+        self._take_best()
+        while self._habit != self._plain and self._contradicted(kept):
+            del self._habits[self._habit]
+            self._take_best()
         return self._habit != before
+
+    def _take_best(self) -> None:
+        means = {name: self._closeness(name) for name in self._habits if self._unlike.get(name)}
+        best = best_habit(means, self._plain)
+        if best != self._habit:
+            self._habit = best
+            self._disguised = Disguised(self._emulator(best))
+            self._emulated.clear()
+
+    def _contradicted(self, kept: Items) -> bool:
+        """Whether the engine goes wrong where the habit says that all is well.
+
+        A habit that rounds next to nothing is never far off, in multiples of a gross error.
+        """
+        known, emulated = self.oracle.known(kept), self._emulated_verdict(kept).margin
+        if known is None or known.passed or emulated is None or math.isinf(emulated):
+            return False
+        return known.margin is None or known.margin > _GROSS * max(emulated, 1e-6)
 
     def _read_kernels(self, kept: Items) -> None:
         """Once: what the engine runs in one kernel is a habit to try."""

@@ -300,7 +300,7 @@ def second_opinions_agree(opener: Opener) -> None:
 def _negated(
     engine: Engine, negate: Executable, x: np.ndarray, numerics: Numerics, what: str
 ) -> None:
-    """One low Neg: rounded, or as it is where the engine may make one kernel of it and its casts."""
+    """One low Neg rounds, unless the engine may make one kernel of it and its casts."""
     found, expected = negate.run({"x": x})["y"], -round_to(x, numerics)
     if not engine.capabilities().rounds_as_defined:
         expected = np.where(found == -x, -x, expected)

@@ -106,7 +106,8 @@ class Child:
             if answer is not None:
                 if answer == "gone":
                     self._process.wait(10)
-                    raise self._died(f"ended while it was asked to {what}: {self._how()}")
+                    how = how_it_ended(self._process.returncode)
+                    raise self._died(f"ended while it was asked to {what}: {how}")
                 return answer
             if seconds is not None and time.monotonic() - start > seconds:
                 raise self._died(f"gave no answer within {seconds:g} s when asked to {what}")
@@ -116,16 +117,6 @@ class Child:
                     f"held {held >> 20} MB when asked to {what}, and may hold "
                     f"{self._memory >> 20} MB"
                 )
-
-    def _how(self) -> str:
-        code = self._process.returncode
-        if code is None or code >= 0:
-            return f"exit code {code}"
-        with contextlib.suppress(ValueError):
-            name = signal.Signals(-code).name
-            hint = ", perhaps by the system for want of memory" if name == "SIGKILL" else ""
-            return f"killed by {name}{hint}"
-        return f"killed by signal {-code}"
 
     def _died(self, how: str) -> ChildDied:
         self.close()
@@ -139,6 +130,17 @@ class Child:
             lines = stream.read().decode("utf-8", "replace").splitlines()
             return " | ".join(line.strip() for line in lines[-_LOG_LINES:] if line.strip())
         return ""
+
+
+def how_it_ended(code: int | None) -> str:
+    """A process's return code in words."""
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(-code).name
+        hint = ", perhaps by the system for want of memory" if name == "SIGKILL" else ""
+        return f"killed by {name}{hint}"
+    return f"killed by signal {-code}"
 
 
 def _doing(what: str, arguments: tuple[Any, ...]) -> str:
