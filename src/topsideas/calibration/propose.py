@@ -39,6 +39,8 @@ _SAME = 0.02
 _COMPARED = 2
 # A plan that fails is followed by one with this much more room at least, and more each time.
 _TIGHTER = (1.15, 1.3, 1.6)
+# The last build has so much more: if it fails, all ops stay.
+_LAST = 1.5
 # Beyond this the engine computes something else, not the same with other roundings.
 _GROSS = 4.0
 # An answer that uses less of the bound than this may have a smaller one beside it.
@@ -134,14 +136,16 @@ class ProposedSearch(AutoSearch):
             if self._adapt(found.kept):
                 why, room = "adapted", self._selected()
                 continue
-            if self._mark(found):
-                why = "marked"
-                continue
+            marked = self._mark(found)
             needed = ratio(found.verdict.margin, self._emulated_verdict(found.kept).margin)
-            if needed is None or needed > _GROSS:  # nothing to measure room by
+            if needed is not None and needed <= _GROSS:
+                more = 1.0 if marked else _TIGHTER[min(failures, 2)]
+                room = max(room * more, needed * self._selected())
+            elif not marked:  # nothing to measure room by
                 return self._grown(found.kept)
-            why = "tighter"
-            room = max(room * _TIGHTER[min(failures, 2)], needed * self._selected())
+            if self._left == 1:
+                room *= _LAST
+            why = "marked" if marked else "tighter"
             failures += 1
 
     def _grown(self, kept: Items) -> Items:
