@@ -43,6 +43,8 @@ _TIGHTER = (1.15, 1.3, 1.6)
 _LAST = 1.5
 # Beyond this the engine computes something else, not the same with other roundings.
 _GROSS = 4.0
+# What marked ops explain of a gross difference is not known before they are kept.
+_WIDEST = 16.0
 # An answer that uses less of the bound than this may have a smaller one beside it.
 _SLACK = 0.93
 # What room is aimed at when an answer is made smaller.
@@ -138,11 +140,11 @@ class ProposedSearch(AutoSearch):
                 continue
             marked = self._mark(found)
             needed = ratio(found.verdict.margin, self._emulated_verdict(found.kept).margin)
-            if needed is not None and needed <= _GROSS:
-                more = 1.0 if marked else _TIGHTER[min(failures, 2)]
-                room = max(room * more, needed * self._selected())
-            elif not marked:  # nothing to measure room by
+            if not marked and (needed is None or needed > _GROSS):  # nothing to measure room by
                 return self._grown(found.kept)
+            if needed is not None:
+                more = 1.0 if marked else _TIGHTER[min(failures, 2)]
+                room = max(room * more, min(needed, _WIDEST) * self._selected())
             if self._left == 1:
                 room *= _LAST
             why = "marked" if marked else "tighter"
