@@ -16,11 +16,12 @@ from typing import Any
 from topsideas.calibration.agreement import alike, differing_ops
 from topsideas.calibration.auto import AutoSearch
 from topsideas.calibration.disguise import Disguised
-from topsideas.calibration.habits import Habit, best_habit, habits, unlikeness
+from topsideas.calibration.habits import Habit, best_habit, closeness, habits, unlikeness
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
 from topsideas.calibration.proposal import Proposal, Round, ratio
 from topsideas.calibration.result import SearchResult
+from topsideas.calibration.room import GROSS, contradicted, first_room, wider_room
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Arrays, Engine, Kernels, Once, Readback, Runnable
 from topsideas.errors import BaselineError, EngineError
@@ -37,14 +38,6 @@ _SELECTED = 0.1
 _SAME = 0.02
 # Samples whose outputs tell an engine's habits: the hardest, and another.
 _COMPARED = 2
-# A plan that fails is followed by one with this much more room at least, and more each time.
-_TIGHTER = (1.15, 1.3, 1.6)
-# The last build has so much more: if it fails, all ops stay.
-_LAST = 1.5
-# Beyond this the engine computes something else, not the same with other roundings.
-_GROSS = 4.0
-# What marked ops explain of a gross difference is not known before they are kept.
-_WIDEST = 16.0
 # An answer that uses less of the bound than this may have a smaller one beside it.
 _SLACK = 0.93
 # What room is aimed at when an answer is made smaller.
@@ -125,7 +118,7 @@ class ProposedSearch(AutoSearch):
         """The first plan that passes on the engine. Raises BudgetSpent."""
         low = self.oracle.known(self.must)
         apart = ratio(low.margin if low else None, self._emulated_verdict(self.must).margin)
-        room = self._selected() * min(max(apart or 1.0, 0.5), _GROSS)
+        room = first_room(apart, self._selected())
         why, failures = "emulated", 0
         while True:
             bound = self.settings.bound / room
@@ -140,15 +133,10 @@ class ProposedSearch(AutoSearch):
                 continue
             marked = self._mark(found)
             needed = ratio(found.verdict.margin, self._emulated_verdict(found.kept).margin)
-            if not marked and (needed is None or needed > _GROSS):  # nothing to measure room by
+            wider = wider_room(room, needed, self._selected(), failures, self._left, marked=marked)
+            if wider is None:
                 return self._grown(found.kept)
-            if needed is not None:
-                more = 1.0 if marked else _TIGHTER[min(failures, 2)]
-                room = max(room * more, min(needed, _WIDEST) * self._selected())
-            if self._left == 1:
-                room *= _LAST
-            why = "marked" if marked else "tighter"
-            failures += 1
+            why, room, failures = "marked" if marked else "tighter", wider, failures + 1
 
     def _grown(self, kept: Items) -> Items:
         """A plan that passes, by keeping more and more of what is felt most on the emulator."""
@@ -320,10 +308,7 @@ class ProposedSearch(AutoSearch):
         return 1.0 + _SELECTED * min(1.0, self._closeness(self._habit))
 
     def _closeness(self, name: str) -> float:
-        scores = self._unlike.get(name, [])
-        weights = [2.0**at for at in range(len(scores))]  # the last plan is nearest the answer
-        both = zip(weights, scores, strict=True)
-        return sum(w * s for w, s in both) / sum(weights) if scores else 1.0
+        return closeness(self._unlike.get(name, []))
 
     def _adapt(self, kept: Items) -> bool:
         """Take the habit that explains what the engine gave for a plan; says whether it is new."""
@@ -335,7 +320,9 @@ class ProposedSearch(AutoSearch):
         except EngineError:  # a plan that the engine cannot run tells nothing
             return False
         self._take_best()
-        while self._habit != self._plain and self._contradicted(kept):
+        while self._habit != self._plain and contradicted(
+            self.oracle.known(kept), self._emulated_verdict(kept)
+        ):
             del self._habits[self._habit]
             self._take_best()
         return self._habit != before
@@ -347,16 +334,6 @@ class ProposedSearch(AutoSearch):
             self._habit = best
             self._disguised = Disguised(self._emulator(best))
             self._emulated.clear()
-
-    def _contradicted(self, kept: Items) -> bool:
-        """Whether the engine goes wrong where the habit says that all is well.
-
-        A habit that rounds next to nothing is never far off, in multiples of a gross error.
-        """
-        known, emulated = self.oracle.known(kept), self._emulated_verdict(kept).margin
-        if known is None or known.passed or emulated is None or math.isinf(emulated):
-            return False
-        return known.margin is None or known.margin > _GROSS * max(emulated, 1e-6)
 
     def _read_kernels(self, kept: Items) -> None:
         """Once: what the engine runs in one kernel is a habit to try."""
@@ -405,7 +382,7 @@ class ProposedSearch(AutoSearch):
         """Whether other roundings do not explain the engine's margin."""
         apart = found.ratio
         traced = self.engine.capabilities().traces and self.same_numbers
-        return traced and (apart is None or apart > _GROSS)
+        return traced and (apart is None or apart > GROSS)
 
     def _read_back(self, plan: PrecisionPlan, feeds: Arrays) -> None:
         """Ops that the engine ran in another precision are emulated in that from now on."""
