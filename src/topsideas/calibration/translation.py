@@ -74,7 +74,7 @@ def _factors(old: Rule, new: Rule) -> tuple[float, float] | None:
     pairs = [(old.get(n), new.get(n)) for n in ("rtol", "atol")]
     if any(before is None or now is None for before, now in pairs):
         return None  # another criterion
-    if any(0 < tolerance < _SMALLEST for pair in pairs for tolerance in pair):
+    if any(0 < (tolerance or 0) < _SMALLEST for pair in pairs for tolerance in pair):
         return None
     factors = [now / before for before, now in pairs if before and now]
     if not factors or any(bool(before) != bool(now) for before, now in pairs):

@@ -158,6 +158,15 @@ class Executable(Runnable, Protocol):
 
 
 @runtime_checkable
+class Canonical(Protocol):
+    """An engine that knows which plans compute the same."""
+
+    def canonical(self, plan: PrecisionPlan) -> PrecisionPlan:
+        """The plan that stands for all that give the same outputs as this one."""
+        ...
+
+
+@runtime_checkable
 class SecondOpinion(Protocol):
     """An executable that can be run in other ways than its own."""
 
