@@ -79,7 +79,8 @@ class Capabilities:
         bodies: Whether ops inside If, Loop and Scan are traced too.
         dynamic: Whether one executable runs on several input shapes.
         dear: Whether a search on it costs more than one on the emulator and a few builds.
-        rounds_as_defined: Whether single low ops equal the emulator's definition bit for bit.
+        rounds_as_defined: Whether every low op rounds what it reads and writes. A compiler makes
+            one kernel of several elementwise ops, and within it nothing is rounded.
         readable: Whether the executable tells in which precision each op really ran.
         counts: Whether the engine itself counts what CALC reports.
         finalizes: Whether a build for deployment is another than one for comparisons.
