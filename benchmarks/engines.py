@@ -21,8 +21,8 @@ from topsideas.calibration.problem import make_problem, read_samples
 from topsideas.calibration.progress import Silent
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, Latency
-from topsideas.engines.options import EngineOptions
-from topsideas.engines.registry import open_engine, probe_engine
+from topsideas.engines.options import EngineOptions, Isolation
+from topsideas.engines.registry import open_engine
 from topsideas.errors import TopsideasError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
@@ -36,6 +36,7 @@ from topsideas.testing.planted import parse
 NOT_MEASURED = "not measured: no FP16 here"
 _MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
 _REPEATS = 30
+_NEGATE = "g (float[N] x) => (float[N] y) { y = Neg (x) }"
 
 Opener = Callable[[Model], Engine]
 
@@ -64,7 +65,13 @@ class Row:
 
 
 def measured(
-    name: str, model: Model, samples: Path, opener: Opener, tolerance: float, direct: float
+    name: str,
+    model: Model,
+    samples: Path,
+    opener: Opener,
+    tolerance: float,
+    direct: float,
+    repeats: int = _REPEATS,
 ) -> Row:
     """One model's row.
 
@@ -75,6 +82,7 @@ def measured(
         opener: Opens the engine.
         tolerance: Both rtol and atol.
         direct: Seconds for a search on the engine itself; 0 for none.
+        repeats: Runs that a latency is the median of; 0 for none.
     """
     files = scan_folder(samples, signature_of(model)).files
     digests = read_samples(files, None)
@@ -118,19 +126,20 @@ def measured(
         proposed=(len(found.plan.kept), float(found.after.margin or 0.0), builds),
         direct=None if alone is None else (len(alone.plan.kept), alone.evaluations),
         latency=_latency(
-            engine, model, found.plan, problem(engine).references.inputs(files[0].id)
+            engine, model, found.plan, problem(engine).references.inputs(files[0].id), repeats
         ),
         note=found.stopped,
     )
 
 
 def _latency(
-    engine: Engine, model: Model, plan: PrecisionPlan, feeds: Any
+    engine: Engine, model: Model, plan: PrecisionPlan, feeds: Any, repeats: int
 ) -> tuple[float, float, float] | None:
     found = []
     for kept in (PrecisionPlan(model.candidates), PrecisionPlan.of([]), plan):
         executable = engine.compile(kept)
-        seconds = executable.latency(feeds, _REPEATS) if isinstance(executable, Latency) else None
+        able = repeats > 0 and isinstance(executable, Latency)
+        seconds = executable.latency(feeds, repeats) if able else None
         if seconds is None:
             return None
         found.append(1e3 * seconds)
@@ -250,19 +259,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--only", nargs="*", default=[], metavar="NAME")
     add("--tolerance", type=float, default=1e-2)
     add("--direct", type=float, default=0.0, metavar="SECONDS", help="search on the engine too")
+    add("--repeats", type=int, default=_REPEATS, metavar="N", help="runs per latency; 0: none")
+    add("--engine_python", metavar="PATH", help="runs the engine in this Python")
     add("--output", type=Path, default=Path(__file__).parent / "engines.md")
     args = parser.parse_args(argv)
-    options = EngineOptions(numerics=Numerics(), compile_options=args.compile_options)
-    try:
-        refusal = probe_engine(args.engine, options).refusal("fp16")
-    except TopsideasError as error:
-        refusal = str(error)
-    if refusal:
-        print(f"{NOT_MEASURED} ({refusal})")
-        return 0
+    other = Isolation(python=args.engine_python) if args.engine_python else None
+    options = EngineOptions(
+        numerics=Numerics(), compile_options=args.compile_options, isolation=other
+    )
 
     def opener(model: Model) -> Engine:
         return open_engine(args.engine, model, options)
+
+    try:
+        opener(load_model(parse(_NEGATE)))
+    except TopsideasError as refusal:
+        print(f"{NOT_MEASURED} ({refusal})")
+        return 0
 
     text = tables(list(_rows(args, opener)), list(agreements(opener)))
     args.output.write_text(text, encoding="utf-8")
@@ -277,7 +290,13 @@ def _rows(args: argparse.Namespace, opener: Opener) -> Iterator[Row]:
         try:
             model = load_model(folder / "model.onnx")
             row = measured(
-                folder.name, model, folder / "samples", opener, args.tolerance, args.direct
+                folder.name,
+                model,
+                folder / "samples",
+                opener,
+                args.tolerance,
+                args.direct,
+                args.repeats,
             )
         except TopsideasError as error:
             row = Row(folder.name, note=str(error)[:120])

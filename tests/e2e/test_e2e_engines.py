@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from e2e_bench import SQUARES_ANSWER, Bench, plain_bench, run_words, squares_bench
 
 from tests.standin.misbehaving import TARGET
+from topsideas import __version__
 from topsideas.engines import registry
 from topsideas.report.diagnosis import show_engines
 
@@ -137,6 +139,34 @@ def test_any_engine_may_be_isolated(squares: Bench) -> None:
     found = squares.run("--isolate", "--run_timeout", "60", target="onnx").found
     assert found["fp32_nodes"] == SQUARES_ANSWER
     assert found["search"]["one_minimal"]
+
+
+def test_an_engine_runs_in_another_python(squares: Bench, tmp_path: Path) -> None:
+    """As where the vendor's SDK is made for one: what runs there is not what runs here."""
+    other = tmp_path / "python"
+    other.write_text(f'#!/bin/sh\necho "$$" >> "$0.log"\nexec {sys.executable} "$@"\n')
+    other.chmod(0o755)
+    found = squares.run("--engine_python", str(other), target="onnx").found
+    assert found["fp32_nodes"] == SQUARES_ANSWER
+    assert found["options"]["engine_python"] == str(other)
+    words = ["onnx", "verify", "--input_onnx", str(squares.model), "--plan", str(squares.json)]
+    words += ["--sample_dir", str(squares.samples), "--engine_python", str(other)]
+    assert run_words(words)[0] == 0
+    assert len((tmp_path / "python.log").read_text().split()) == 2
+
+
+def test_another_python_that_does_not_fit_is_said(squares: Bench, tmp_path: Path) -> None:
+    outcome = squares.run("--engine_python", "/no/such/python", target="onnx")
+    assert (outcome.code, outcome.report) == (3, None)
+    assert "cannot start: /no/such/python: No such file or directory" in outcome.err
+    other = tmp_path / "python"
+    code = "import runpy, topsideas; topsideas.__version__ = '0.0.1'; "
+    code += "runpy.run_module('topsideas.engines.isolated.child', run_name='__main__')"
+    other.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{code}"\n')
+    other.chmod(0o755)
+    outcome = squares.run("--engine_python", str(other), target="onnx")
+    assert (outcome.code, outcome.report) == (3, None)
+    assert f"has topsideas 0.0.1, not {__version__}" in outcome.err
 
 
 def test_other_packages_add_engines(monkeypatch: pytest.MonkeyPatch, squares: Bench) -> None:

@@ -26,6 +26,7 @@ CHANGING = {
     "EmulatedPlans": "remembers what it built",
     "PairTally": "grows block by block",
     "Noise": "remembers what it found",
+    "Executions": "remembers what it found",
     "EvidenceRun": "one run, from start to end",
     "_Seen": "grows turn by turn",
     "RepairSearch": "one search, from start to end",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.standin.devices import Device, Flushing, Folding, Fusing, Refusing, Summing
+from tests.standin.devices import Device, Flushing, Folding, Fusing, Hiding, Refusing, Summing
 from topsideas.calibration.habits import best_habit, habits, unlikeness
 from topsideas.calibration.journal import MemoryStore, Store
 from topsideas.calibration.problem import make_problem, read_samples
@@ -135,6 +135,18 @@ def test_a_habit_is_told_from_the_control_and_searched_with() -> None:
     assert found.proposal.habit == "by the definition, sums low"
     assert found.proposal.unlike == 0
     assert found.proposal.builds == 1
+
+
+def test_a_habit_that_promises_too_much_is_dropped() -> None:
+    """Rounding nothing, it is never further from a gross error than that is from fp32."""
+    planted = overflow()
+    model = load_model(planted.model)
+    device = Hiding(model, traces=False)
+    found = _search(model, device, planted.samples)
+    assert found.plan.kept == planted.answer
+    assert found.proposal is not None
+    assert found.proposal.habit == "by the definition"
+    assert found.proposal.rounds[0].kept == planted.answer  # all others are proofs
 
 
 def test_without_the_habit_the_trace_tells_which_op_differs() -> None:

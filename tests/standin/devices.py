@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from topsideas.engines.base import Arrays, Capabilities, Identity
 from topsideas.engines.emulator.engine import EmulatorEngine, EmulatorExecutable
 from topsideas.errors import EngineError
@@ -127,6 +129,26 @@ class Flushing(Device):
     def __init__(self, model: Model, numerics: Numerics | None = None, **more: Any) -> None:
         given = numerics or Numerics()
         super().__init__(model, replace(given, subnormals=Subnormals.FLUSH), **more)
+
+
+class Hiding(Device):
+    """What is infinite or no number comes out finite, as behind a Clip of some engines."""
+
+    name = "hiding"
+
+    def runner(self, executable: EmulatorExecutable) -> Any:
+        return _Hidden(executable.once())
+
+
+class _Hidden:
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def run(self, feeds: Arrays) -> dict[str, Any]:
+        return {
+            name: np.nan_to_num(array, nan=-9e4, posinf=9e4, neginf=-9e4)
+            for name, array in self._inner.run(feeds).items()
+        }
 
 
 class Folding(Device):

@@ -11,6 +11,7 @@ from typing import TypeVar
 from topsideas.calibration.controls import refuse_baseline
 from topsideas.calibration.curve import Curve, margin_curve
 from topsideas.calibration.dispatch import Dispatcher
+from topsideas.calibration.executions import Executions
 from topsideas.calibration.felt import Felt
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
@@ -21,6 +22,7 @@ from topsideas.calibration.progress import Progress
 from topsideas.calibration.references import References
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.runs import Runs
+from topsideas.calibration.same import SamePlans
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, SecondOpinion
 from topsideas.plan import PrecisionPlan
@@ -33,10 +35,6 @@ from topsideas.search.oracle import BudgetSpent, Items, Oracle
 from topsideas.search.pareto import nested
 from topsideas.search.ranked import ranked_search, refined
 from topsideas.verdict import Verdict
-
-# Two executions are alike if the margin of a plan differs by no more than this part of the bound.
-_ALIKE = 0.02
-
 
 _Result = TypeVar("_Result")
 
@@ -112,9 +110,11 @@ class AutoSearch:
         )
         self._ranking: list[int] | None = None
         self._refuted = 0
+        self._same = SamePlans(self.engine, fused=self.settings.bound < 1)
         self._noise = Noise(self.engine, self.judge, self.journal)
-        self._differ = self.journal.recall("differ", None)  # of an earlier run
-        self._are_compared = bool(self.journal.recall("compared", None) or self._differ)
+        self._executions = Executions(
+            self.runs.engine, self.judge, self.journal, self.settings, self.candidates
+        )
 
     def run(self) -> SearchResult:
         """Search.
@@ -159,7 +159,9 @@ class AutoSearch:
         return self.runs.foreseeing(self.oracle, strategy, self.judge, self._peek)
 
     def _peek(self, kept: Items) -> Verdict | None:
-        return self.journal.verdict(kept, strict=self.judge.strict)
+        strict = self.judge.strict
+        known = self.journal.verdict(kept, strict=strict)
+        return known or self._same.verdict(kept, strict=strict)
 
     def search(self) -> Items:
         """The answer, where keeping nothing but what must be kept fails. Raises BudgetSpent."""
@@ -282,10 +284,12 @@ class AutoSearch:
         return verdict
 
     def _recall(self, kept: Items) -> Verdict | None:
-        if self._differ == sorted(kept):
-            self.judge.strict = True
-        known = self.journal.verdict(kept, strict=self.judge.strict)
-        return known and self._resumed(known)[0]
+        self._executions.resume(kept)
+        known = self._peek(kept)
+        if known is not None:
+            self._same.note(kept, known)
+            self._resumed(known)
+        return known
 
     def _resumed(self, *verdicts: Verdict) -> list[Verdict]:
         """Verdicts of an earlier run, after which this one goes on as that did."""
@@ -295,33 +299,10 @@ class AutoSearch:
     def _judge_and_record(self, kept: Items) -> Verdict:
         verdict = self.judged(kept)
         if verdict.passed and kept not in (self.must, self.candidates):
-            verdict = self._compared(kept, verdict)
+            verdict = self._executions.compared(kept, verdict)
         self.journal.record_verdict(kept, verdict, strict=self.judge.strict)
+        self._same.note(kept, verdict)
         return verdict
-
-    def _compared(self, kept: Items, verdict: Verdict) -> Verdict:
-        """The verdict on the first plan that passes, which tells whether executions differ.
-
-        Where sums that differ in their last bits are rounded differently and all that follows
-        with them, a plan that passes in one execution may fail in the other, and the smaller the
-        plan the more likely. Then both must agree from here on.
-        """
-        if self._are_compared or verdict.margin is None or verdict.sample is None:
-            return verdict
-        self._are_compared = True
-        executable = self.runs.engine.compile(PrecisionPlan(kept))
-        if not isinstance(executable, SecondOpinion):
-            return verdict
-        second = self.judge.margin_in(executable.second_opinion(), verdict.sample)
-        if abs(second - verdict.margin) <= _ALIKE * self.settings.bound:
-            self.journal.record("compared", None, value=True)
-            return verdict
-        self.judge.strict = True
-        baseline = self.judge.other_verdict(self.candidates)
-        if baseline is not None:
-            refuse_baseline(baseline, self.settings)
-        self.journal.record("differ", None, sorted(kept))
-        return self.judge.other_verdict(kept) or verdict
 
     def judged(self, kept: Items) -> Verdict:
         """The engine's verdict on a plan that no run has judged before."""

@@ -11,7 +11,8 @@ from topsideas.plan import PrecisionPlan
 from topsideas.verdict import Verdict
 
 _SHOWN = 8
-_REPEATS = 20
+# How often latency is measured, unless the runs of a plan would take longer than these seconds.
+_REPEATS, _PATIENCE = 20, 3.0
 
 
 def readback_notes(problem: Problem, plan: PrecisionPlan) -> list[str]:
@@ -82,14 +83,20 @@ def _latency_line(problem: Problem, plan: PrecisionPlan) -> list[str]:
     candidates = problem.model.candidates
     plans = {"fp32": candidates, "all low": frozenset[int](), "this plan": plan.kept & candidates}
     feeds = problem.references.inputs(problem.references.ids[0])
-    found = []
+    found, repeats = [], 0
     for name, kept in plans.items():
         executable = problem.engine.compile(PrecisionPlan(kept))
         if not isinstance(executable, Latency):
             return []
-        seconds = executable.latency(feeds, _REPEATS)
+        repeats = repeats or _repeats(executable.latency(feeds, 1))
+        seconds = executable.latency(feeds, repeats)
         if seconds is None:
             return []
         found.append(f"{name} {1e3 * seconds:.3g} ms")
     device = problem.engine.identity().device
-    return [f"latency on {device}, median of {_REPEATS}: {', '.join(found)}"]
+    return [f"latency on {device}, median of {repeats}: {', '.join(found)}"]
+
+
+def _repeats(seconds: float | None) -> int:
+    """How often a run that takes so long is repeated."""
+    return max(1, min(_REPEATS, int(_PATIENCE / seconds))) if seconds else _REPEATS

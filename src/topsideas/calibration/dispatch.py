@@ -18,7 +18,7 @@ from topsideas.calibration.jobs import OVERFLOW, VERDICT, Answer, Job
 from topsideas.calibration.pace import Pace
 from topsideas.calibration.requests import Flight, Request
 from topsideas.errors import EngineError
-from topsideas.executors.base import Done, Event, Joined, Lost, Pool
+from topsideas.executors.base import Done, Event, Joined, Left, Lost, Pool
 
 Sources = Callable[[int], tuple[Any, Any]]
 """The inputs and golden outputs of a sample."""
@@ -193,6 +193,8 @@ class Dispatcher:
                 self._take(event)
             elif isinstance(event, Lost):
                 self._mourn(event)
+            elif isinstance(event, Left):
+                self._idle.pop(event.seat, None)
             elif isinstance(event, Joined):
                 self._idle[event.seat] = None
                 self._places[event.seat] = event.where

@@ -176,3 +176,10 @@ def best_habit(scores: Mapping[str, float], plain: str) -> str:
     """
     best = min(scores, key=lambda name: (scores[name], name != plain))
     return best if scores[best] < _BETTER * scores[plain] else plain
+
+
+def closeness(scores: Sequence[float]) -> float:
+    """How unlike an engine a habit is on several plans; the last is nearest the answer."""
+    weights = [2.0**at for at in range(len(scores))]
+    both = zip(weights, scores, strict=True)
+    return sum(w * s for w, s in both) / sum(weights) if scores else 1.0

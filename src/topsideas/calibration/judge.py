@@ -67,6 +67,10 @@ class Judge:
         """The id of the sample that decided last."""
         return self._order[0]
 
+    def first(self, count: int) -> list[int]:
+        """The ids of so many samples, those that decided last first."""
+        return self._order[:count]
+
     def expect(self, kept: frozenset[int]) -> None:
         """Run a plan on the hardest sample beside what is judged now: it may be asked about next.
 

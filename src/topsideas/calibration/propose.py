@@ -16,11 +16,12 @@ from typing import Any
 from topsideas.calibration.agreement import alike, differing_ops
 from topsideas.calibration.auto import AutoSearch
 from topsideas.calibration.disguise import Disguised
-from topsideas.calibration.habits import Habit, best_habit, habits, unlikeness
+from topsideas.calibration.habits import Habit, best_habit, closeness, habits, unlikeness
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
 from topsideas.calibration.proposal import Proposal, Round, ratio
 from topsideas.calibration.result import SearchResult
+from topsideas.calibration.room import GROSS, contradicted, first_room, wider_room
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Arrays, Engine, Kernels, Once, Readback, Runnable
 from topsideas.errors import BaselineError, EngineError
@@ -37,10 +38,6 @@ _SELECTED = 0.1
 _SAME = 0.02
 # Samples whose outputs tell an engine's habits: the hardest, and another.
 _COMPARED = 2
-# A plan that fails is followed by one with this much more room at least, and more each time.
-_TIGHTER = (1.15, 1.3, 1.6)
-# Beyond this the engine computes something else, not the same with other roundings.
-_GROSS = 4.0
 # An answer that uses less of the bound than this may have a smaller one beside it.
 _SLACK = 0.93
 # What room is aimed at when an answer is made smaller.
@@ -121,7 +118,7 @@ class ProposedSearch(AutoSearch):
         """The first plan that passes on the engine. Raises BudgetSpent."""
         low = self.oracle.known(self.must)
         apart = ratio(low.margin if low else None, self._emulated_verdict(self.must).margin)
-        room = self._selected() * min(max(apart or 1.0, 0.5), _GROSS)
+        room = first_room(apart, self._selected())
         why, failures = "emulated", 0
         while True:
             bound = self.settings.bound / room
@@ -134,15 +131,12 @@ class ProposedSearch(AutoSearch):
             if self._adapt(found.kept):
                 why, room = "adapted", self._selected()
                 continue
-            if self._mark(found):
-                why = "marked"
-                continue
+            marked = self._mark(found)
             needed = ratio(found.verdict.margin, self._emulated_verdict(found.kept).margin)
-            if needed is None or needed > _GROSS:  # nothing to measure room by
+            wider = wider_room(room, needed, self._selected(), failures, self._left, marked=marked)
+            if wider is None:
                 return self._grown(found.kept)
-            why = "tighter"
-            room = max(room * _TIGHTER[min(failures, 2)], needed * self._selected())
-            failures += 1
+            why, room, failures = "marked" if marked else "tighter", wider, failures + 1
 
     def _grown(self, kept: Items) -> Items:
         """A plan that passes, by keeping more and more of what is felt most on the emulator."""
@@ -314,10 +308,7 @@ class ProposedSearch(AutoSearch):
         return 1.0 + _SELECTED * min(1.0, self._closeness(self._habit))
 
     def _closeness(self, name: str) -> float:
-        scores = self._unlike.get(name, [])
-        weights = [2.0**at for at in range(len(scores))]  # the last plan is nearest the answer
-        both = zip(weights, scores, strict=True)
-        return sum(w * s for w, s in both) / sum(weights) if scores else 1.0
+        return closeness(self._unlike.get(name, []))
 
     def _adapt(self, kept: Items) -> bool:
         """Take the habit that explains what the engine gave for a plan; says whether it is new."""
@@ -328,12 +319,21 @@ class ProposedSearch(AutoSearch):
             self._score(kept)
         except EngineError:  # a plan that the engine cannot run tells nothing
             return False
-        means = {name: self._closeness(name) for name in self._habits if self._unlike.get(name)}
-        self._habit = best_habit(means, self._plain)
-        if self._habit != before:
-            self._disguised = Disguised(self._emulator(self._habit))
-            self._emulated.clear()
+        self._take_best()
+        while self._habit != self._plain and contradicted(
+            self.oracle.known(kept), self._emulated_verdict(kept)
+        ):
+            del self._habits[self._habit]
+            self._take_best()
         return self._habit != before
+
+    def _take_best(self) -> None:
+        means = {name: self._closeness(name) for name in self._habits if self._unlike.get(name)}
+        best = best_habit(means, self._plain)
+        if best != self._habit:
+            self._habit = best
+            self._disguised = Disguised(self._emulator(best))
+            self._emulated.clear()
 
     def _read_kernels(self, kept: Items) -> None:
         """Once: what the engine runs in one kernel is a habit to try."""
@@ -382,7 +382,7 @@ class ProposedSearch(AutoSearch):
         """Whether other roundings do not explain the engine's margin."""
         apart = found.ratio
         traced = self.engine.capabilities().traces and self.same_numbers
-        return traced and (apart is None or apart > _GROSS)
+        return traced and (apart is None or apart > GROSS)
 
     def _read_back(self, plan: PrecisionPlan, feeds: Arrays) -> None:
         """Ops that the engine ran in another precision are emulated in that from now on."""

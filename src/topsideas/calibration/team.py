@@ -24,7 +24,8 @@ from topsideas.engines.options import EngineOptions
 from topsideas.engines.registry import open_engine
 from topsideas.engines.workplace import Folder
 from topsideas.errors import EngineError
-from topsideas.executors.base import Executor, Seat
+from topsideas.executors.base import Executor, Pool, Seat
+from topsideas.executors.eager import EagerExecutor
 from topsideas.graph.conversion_files import write_model
 from topsideas.graph.loading import Model, load_model
 from topsideas.precision import Precision
@@ -138,10 +139,12 @@ class Team:
     Attributes:
         executor: Starts workers.
         opener: Opens the engine for one; it travels to them.
+        here: The engine of this process, where that may run plans while workers start.
     """
 
     executor: Executor
     opener: Callable[[Seat], Engine]
+    here: Engine | None = None
 
     @contextmanager
     def dispatcher(
@@ -167,7 +170,15 @@ class Team:
         # A user's function stays here: it need not be able to travel.
         rule = replace(settings, validator=None, threads=1)
         make = partial(_worker, self.opener, rule, candidates)
-        dispatcher = Dispatcher(partial(self.executor.open, make), source, prepare)
+        executor = self.executor
+        if self.here is not None:
+            executor = EagerExecutor(executor, Examiner(self.here, rule, candidates))
+
+        def opener() -> Pool:
+            progress.phase("starting workers")
+            return executor.open(make)
+
+        dispatcher = Dispatcher(opener, source, prepare)
         if isinstance(progress, ShowsCrew):
             dispatcher.watch = progress.crew
         try:
@@ -177,7 +188,7 @@ class Team:
 
 
 def team_of(
-    executor: Executor, name: str, model: Model, options: EngineOptions, identity: Identity
+    executor: Executor, name: str, model: Model, options: EngineOptions, engine: Engine
 ) -> Team:
     """Workers that open an engine of the registry.
 
@@ -186,10 +197,14 @@ def team_of(
         name: The engine's name.
         model: The model as it was loaded.
         options: What is asked of the engine.
-        identity: The engine's, as it is here.
+        engine: The engine as it is here.
     """
     parcel = Parcel.of(model, shares_files=executor.shares_files)
-    return Team(executor, EngineOpener(name, parcel, options, identity))
+    opener = EngineOpener(name, parcel, options, engine.identity())
+    # A dear build would keep this process from serving its workers; and other machines may round
+    # in their own way as long as they all agree.
+    helps = executor.shares_files and not engine.capabilities().dear
+    return Team(executor, opener, engine if helps else None)
 
 
 def _worker(

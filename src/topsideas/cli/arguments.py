@@ -13,7 +13,7 @@ from topsideas import __version__
 from topsideas.cli import compare, convert, doctor, export, probe, report, verify, workers
 from topsideas.cli.completion import add_completion
 from topsideas.cli.low_format import OVERFLOW_OF_TARGET, add_low_format
-from topsideas.cli.subcommand import add_subcommand
+from topsideas.cli.subcommand import add_engine_python, add_subcommand
 from topsideas.engines.options import memory_size
 from topsideas.engines.registry import AUTO, ENGINES
 
@@ -231,6 +231,7 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         metavar="SECONDS",
         help="so is a run of one sample that takes longer (implies --isolate)",
     )
+    add_engine_python(group, " (implies --isolate)")
     add(
         "--engine_memory",
         type=_memory,

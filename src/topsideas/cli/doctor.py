@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from topsideas.cli.subcommand import add_subcommand
+from topsideas.cli.subcommand import add_engine_python, add_subcommand
 from topsideas.engines.registry import ENGINES
 
 _DESCRIPTION = """\
@@ -41,6 +38,7 @@ def register(commands: Any) -> None:
     parser.add_argument(
         "--device", type=int, default=0, metavar="ID", help="device id (default: 0)"
     )
+    add_engine_python(parser)
 
 
 def run(args: argparse.Namespace, words: Sequence[str]) -> int:
@@ -58,10 +56,10 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> int:
 
     options = compile_options(args.compile_options)
     if args.full:
-        found = _diagnosis(args.full, options, args.device)
+        found = _diagnosis(args.full, options, args.device, args.engine_python)
         show_checks(found)
         return 1 if _is_bad(found) else 0
-    everything = [_diagnosis(name, {}, args.device) for name in ENGINES]
+    everything = [_diagnosis(name, {}, args.device, args.engine_python) for name in ENGINES]
     show_engines(everything)
     return 1 if any(_is_bad(found) for found in everything) else 0
 
@@ -70,21 +68,18 @@ def _is_bad(found: dict[str, Any]) -> bool:
     return any(check["result"] == "fail" for check in found["checks"])
 
 
-def _diagnosis(name: str, options: dict[str, Any], device: int) -> dict[str, Any]:
+def _diagnosis(
+    name: str, options: dict[str, Any], device: int, python: str | None
+) -> dict[str, Any]:
     """What the suite says, from a process that an engine may crash."""
-    asked = json.dumps({"name": name, "compile_options": options, "device": device})
-    command = [sys.executable, "-m", "topsideas.testing.diagnosis", asked]
+    from topsideas.cli.asking import ask
+    from topsideas.errors import EngineError
+
+    asked = {"name": name, "compile_options": options, "device": device}
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_SECONDS
-        )
-        found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return found
-    except subprocess.TimeoutExpired:
-        return _dead(name, f"no answer within {_SECONDS:g} s")
-    except (IndexError, ValueError):
-        end = " | ".join(done.stderr.strip().splitlines()[-3:])
-        return _dead(name, f"the process ended with {done.returncode}: {end}")
+        return ask("topsideas.testing.diagnosis", asked, _SECONDS, python)
+    except EngineError as error:
+        return _dead(name, str(error))
 
 
 def _dead(name: str, why: str) -> dict[str, Any]:

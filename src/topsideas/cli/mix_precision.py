@@ -204,9 +204,7 @@ class _Run:
     def _team(self, engines: Engines) -> Team | None:
         if self.executor is None:
             return None
-        return team_of(
-            self.executor, self.engine_name, self.source, self.options, engines.engine.identity()
-        )
+        return team_of(self.executor, self.engine_name, self.source, self.options, engines.engine)
 
     def _note_unused(self, engine: str) -> None:
         args = self.args

@@ -71,6 +71,7 @@ def engine_options(args: Namespace, engine: str, bounds: ShapeBounds | None) -> 
             build=args.build_timeout,
             run=args.run_timeout,
             memory=args.engine_memory,
+            python=args.engine_python,
         ),
         numerics=Numerics(PRECISIONS[args.precision], Overflow(args.overflow)),
         compile_options=compile_options(args.compile_options),
@@ -97,12 +98,14 @@ def isolation(
     build: float | None = None,
     run: float | None = None,
     memory: int | None = None,
+    python: str | None = None,
 ) -> Isolation | None:
     """A child process where the engine always needs one, or where it or a limit is asked for."""
     if ENGINES[engine].isolated:
-        return Isolation(build or PATIENT.build_seconds, run or PATIENT.run_seconds, memory)
-    given = isolate or any(limit is not None for limit in (build, run, memory))
-    return Isolation(build, run, memory) if given else None
+        build, run = build or PATIENT.build_seconds, run or PATIENT.run_seconds
+    elif not isolate and {build, run, memory, python} == {None}:
+        return None
+    return Isolation(build, run, memory, python=python)
 
 
 def shape_bounds_of(args: Namespace, model: Model) -> ShapeBounds | None:

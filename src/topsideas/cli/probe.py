@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from topsideas.cli.subcommand import add_subcommand
+from topsideas.cli.subcommand import add_engine_python, add_subcommand
 
 _DESCRIPTION = """\
 Imports the vendor's TopsInference module in a process of its own, builds a tiny
@@ -41,6 +38,7 @@ def register(commands: Any) -> None:
         metavar="ID",
         help="cluster ids (default: -1, all)",
     )
+    add_engine_python(parser)
 
 
 def run(args: argparse.Namespace, words: Sequence[str]) -> int:
@@ -54,26 +52,14 @@ def run(args: argparse.Namespace, words: Sequence[str]) -> int:
         UsageError: The file cannot be written.
         EngineError: The SDK cannot be imported, or crashes when it is.
     """
+    from topsideas.cli.asking import ask
     from topsideas.errors import EngineError
     from topsideas.report.files import PROBE, check_target, write_json
     from topsideas.report.output import standard_output
 
     check_target(args.output_json, opening=PROBE, what="findings of a probe")
     asked = {"sdk_profile": args.sdk_profile, "device": args.device, "cluster": args.cluster}
-    command = [sys.executable, "-m", "topsideas.engines.topsinference.offers", json.dumps(asked)]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_SECONDS
-        )
-    except subprocess.TimeoutExpired as error:
-        raise EngineError(f"TopsInference gave no answer within {_SECONDS:g} s") from error
-    end = " | ".join(done.stderr.strip().splitlines()[-5:])
-    try:
-        found = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError) as error:
-        raise EngineError(
-            f"the probe ended with {done.returncode}; its log ends: {end}"
-        ) from error
+    found = ask("topsideas.engines.topsinference.offers", asked, _SECONDS, args.engine_python)
     if "error" in found:
         raise EngineError(found["error"])
     write_json(found, Path(args.output_json))

@@ -37,3 +37,18 @@ def add_subcommand(
     )
     parser.set_defaults(module=module)
     return parser
+
+
+def add_engine_python(to: argparse._ActionsContainer, implies: str = "") -> None:
+    """Add the flag that says which Python an engine's own process runs.
+
+    Args:
+        to: Where it is added.
+        implies: What else it asks for.
+    """
+    to.add_argument(
+        "--engine_python",
+        metavar="PATH",
+        help="the Python that runs the engine's process, with this topsideas and the engine's "
+        f"packages installed, where that is another one{implies}",
+    )

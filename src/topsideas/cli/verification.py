@@ -79,7 +79,7 @@ def _problem(
         numerics=Numerics(precision, Overflow(overflow_of(args, name, asked))),
         compile_options=compile_options(args.compile_options),
         device=args.device,
-        isolation=isolation(name, isolate=args.isolate),
+        isolation=isolation(name, isolate=args.isolate, python=args.engine_python),
     )
     engines = open_engines(name, model, options, propose="none")
     files = scan_folder(args.sample_dir, signature_of(model)).files

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from topsideas.cli.low_format import add_low_format
-from topsideas.cli.subcommand import add_subcommand
+from topsideas.cli.subcommand import add_engine_python, add_subcommand
 from topsideas.engines.registry import AUTO, ENGINES
 
 _DESCRIPTION = """\
@@ -45,6 +45,7 @@ def register(commands: Any) -> None:
         help="judge a plan of another model, whose ops must have the same ids (default: an error)",
     )
     add("--isolate", action="store_true", help="run the engine in a child process")
+    add_engine_python(parser, " (implies --isolate)")
 
 
 def run(args: argparse.Namespace, words: Sequence[str]) -> int:

@@ -61,7 +61,8 @@ def executor(args: Namespace) -> Executor | None:
 
     Raises UsageError.
     """
-    from topsideas.executors.ray_pool import LOCAL, RayExecutor
+    from topsideas.executors.ray_pool import RayExecutor
+    from topsideas.executors.ray_start import LOCAL
 
     cards, resources = devices(args), _resources(args.worker_resources)
     if args.ray_address is None and args.workers is None:

@@ -79,7 +79,8 @@ class Capabilities:
         bodies: Whether ops inside If, Loop and Scan are traced too.
         dynamic: Whether one executable runs on several input shapes.
         dear: Whether a search on it costs more than one on the emulator and a few builds.
-        rounds_as_defined: Whether single low ops equal the emulator's definition bit for bit.
+        rounds_as_defined: Whether every low op rounds what it reads and writes. A compiler makes
+            one kernel of several elementwise ops, and within it nothing is rounded.
         readable: Whether the executable tells in which precision each op really ran.
         counts: Whether the engine itself counts what CALC reports.
         finalizes: Whether a build for deployment is another than one for comparisons.
@@ -153,6 +154,15 @@ class Executable(Runnable, Protocol):
 
     def dump(self, path: Path) -> None:
         """Write a readable listing of the compiled graph."""
+        ...
+
+
+@runtime_checkable
+class Canonical(Protocol):
+    """An engine that knows which plans compute the same."""
+
+    def canonical(self, plan: PrecisionPlan) -> PrecisionPlan:
+        """The plan that stands for all that give the same outputs as this one."""
         ...
 
 

@@ -40,12 +40,15 @@ class Isolation:
         run_seconds: Longest run of one sample.
         memory: Most bytes that the child may hold.
         folder: Where its log is written; a temporary folder if None.
+        python: The Python that runs it, in which this version of the package is installed too;
+            this one if None.
     """
 
     build_seconds: float | None = None
     run_seconds: float | None = None
     memory: int | None = None
     folder: str | None = None
+    python: str | None = None
 
 
 PATIENT = Isolation(build_seconds=3600.0, run_seconds=600.0)

@@ -70,7 +70,14 @@ class Lost:
     alive: bool = False
 
 
-Event = Joined | Done | Lost
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A worker that has no task is not needed any more."""
+
+    seat: int
+
+
+Event = Joined | Done | Lost | Left
 
 
 class Pool(Protocol):

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from topsideas.errors import EngineError, TopsideasError, UsageError
 from topsideas.executors.base import Done, Event, Joined, Lost, Seat, Worker
+from topsideas.executors.ray_start import (
+    AUTO,
+    CLIENT,
+    LOCAL,
+    connect,
+    first_line,
+    import_ray,
+)
 
-LOCAL, AUTO, CLIENT = "local", "auto", "ray://"
-
-# A local Ray's shared memory, bytes; it holds the model and the samples, and spills to disk.
-_OBJECT_STORE = 256 << 20
 # A worker that cannot start so many times in a row is given up.
 _STARTS = 3
-# Ray is started so many times, should it take too long.
-_ATTEMPTS = 2
-_NAMESPACE = "topsideas"
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+# Seconds within which a worker must have started: a cluster may have no room for any.
+_STARTING = 600.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class RayExecutor:
     resources: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.address not in (LOCAL, AUTO) and not self.address.startswith(CLIENT):
+        host = urlsplit(self.address).hostname if self.address.startswith(CLIENT) else None
+        if self.address not in (LOCAL, AUTO) and not host:
             raise UsageError(
                 f"ray_address {self.address!r}: expected local, auto or ray://HOST:PORT"
             )
@@ -72,11 +75,12 @@ class RayPool:
     """See :class:`topsideas.executors.base.Pool`."""
 
     def __init__(self, executor: RayExecutor, make: Callable[[Seat], Worker]) -> None:
-        self._ray = _import_ray()
+        self._ray = import_ray()
         self._executor = executor
         self._owns = not self._ray.is_initialized()
         if self._owns:
-            _connect(self._ray, executor)
+            processors = executor.workers or len(executor.devices) or os.cpu_count() or 1
+            connect(self._ray, executor.address, processors)
         try:
             self.seats = self._placed()
             self._run = uuid.uuid4().hex[:6]
@@ -86,7 +90,8 @@ class RayPool:
             self._starting: dict[Any, int] = {}
             self._working: dict[Any, tuple[int, int]] = {}
             self._fails: dict[int, int] = {}
-            self._lives = 0
+            self._lives = self._births = 0
+            self._since = self.now()
             for seat in self.seats:
                 self._start(seat.number)
         except BaseException:
@@ -117,6 +122,8 @@ class RayPool:
         refs = [*self._working, *self._starting]
         if not refs:
             raise EngineError("no worker is left: none could start; see Ray's logs")
+        if not self._lives:
+            seconds = min(_STARTING if seconds is None else seconds, self._patience())
         ready, rest = self._ray.wait(refs, num_returns=1, timeout=seconds)
         if ready and rest:
             more, _ = self._ray.wait(rest, num_returns=len(rest), timeout=0)
@@ -155,7 +162,7 @@ class RayPool:
         except errors.OutOfMemoryError as error:
             return self._lost(seat, [ticket], error)
         except (errors.ObjectLostError, errors.TaskCancelledError) as error:
-            return [Lost(seat, (ticket,), _first_line(error), alive=True)]
+            return [Lost(seat, (ticket,), first_line(error), alive=True)]
 
     def _started(self, ref: Any, seat: int) -> list[Event]:
         try:
@@ -170,7 +177,7 @@ class RayPool:
             if self._fails[seat] < _STARTS:
                 self._start(seat)
             elif not (self._starting or self._actors):
-                raise EngineError(f"no worker can start: {_first_line(cause)}") from error
+                raise EngineError(f"no worker can start: {first_line(cause)}") from error
             return []
         self._lives += 1
         self._fails[seat] = 0
@@ -182,11 +189,23 @@ class RayPool:
         self._working = {r: (s, t) for r, (s, t) in self._working.items() if s != seat}
         self._end(seat)
         self._start(seat)
-        return [Lost(seat, tuple(tickets), _first_line(error))]
+        return [Lost(seat, tuple(tickets), first_line(error))]
+
+    def _patience(self) -> float:
+        """Seconds until a first worker must be there. Raises EngineError if that is over."""
+        left = self._since + _STARTING - self.now()
+        if left <= 0:
+            raise EngineError(
+                f"no worker started within {_STARTING:g} s; a worker needs "
+                f"{self._needs() or 'nothing'}, and the Ray cluster has left "
+                f"{self._ray.available_resources()}. Remedy: wait until others are done, or ask "
+                "for less with --worker_resources"
+            )
+        return left
 
     def _start(self, seat: int) -> None:
         options = self._placement(seat)
-        self._births = getattr(self, "_births", 0) + 1
+        self._births += 1
         name = f"topsideas worker {seat}{_device_text(self.seats[seat])} ({self._run}"
         actor = self._class.options(name=f"{name}-{self._births})", **options).remote(
             self._make, self.seats[seat]
@@ -234,10 +253,14 @@ class RayPool:
             )
         return fit
 
+    def _needs(self) -> dict[str, float]:
+        """What Ray must set aside for a worker."""
+        return {"CPU": 1 if self._executor.address != LOCAL else 0, **self._executor.resources}
+
     def _placement(self, seat: int) -> dict[str, Any]:
-        resources = dict(self._executor.resources)
+        resources = self._needs()
         options: dict[str, Any] = {
-            "num_cpus": resources.pop("CPU", 1 if self._executor.address != LOCAL else 0),
+            "num_cpus": resources.pop("CPU"),
             "num_gpus": resources.pop("GPU", 0),
             "scheduling_strategy": "SPREAD",
         }
@@ -251,70 +274,6 @@ class RayPool:
                 self._homes[seat], soft=False
             )
         return options
-
-
-def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-        import ray.util.scheduling_strategies
-    except ImportError as error:
-        raise EngineError(
-            f"Ray cannot start: {error}. Remedy: pip install 'topsideas[ray]'"
-        ) from error
-    return ray
-
-
-def _connect(ray: Any, executor: RayExecutor, attempts: int = _ATTEMPTS) -> None:
-    """Join a cluster, or start one here; Ray gives a machine 30 s, which a busy one exceeds."""
-    try:
-        _init(ray, executor)
-    except Exception as error:  # Ray raises RuntimeError, ConnectionError and a plain Exception
-        if executor.address == LOCAL and attempts > 1 and "timed out" in str(error):
-            ray.shutdown()
-            _connect(ray, executor, attempts - 1)
-            return
-        raise EngineError(
-            f"Ray at {executor.address!r} cannot be reached: {_first_line(error)}; expected a "
-            "cluster that runs (ray start --head), with RAY_AUTH_MODE=token if it asks for one, "
-            "or --ray_address local"
-        ) from error
-
-
-def _init(ray: Any, executor: RayExecutor) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": _NAMESPACE}
-    if executor.address != LOCAL:
-        ray.init(executor.address, **quiet)
-        return
-    with _loopback(ray):
-        ray.init(
-            LOCAL,
-            num_cpus=executor.workers or len(executor.devices) or os.cpu_count() or 1,
-            object_store_memory=_OBJECT_STORE,
-            include_dashboard=False,
-            **quiet,
-        )
-
-
-@contextlib.contextmanager
-def _loopback(ray: Any) -> Iterator[None]:
-    """Have a Ray that starts meanwhile listen on 127.0.0.1 only, as it does on a desktop system.
-
-    Whoever reaches a port of Ray may run code there. Ray decides by an environment variable, which
-    its processes read, and by what it made of it in this process when it was imported.
-    """
-    constants = ray._private.ray_constants
-    before, variable = constants.ENABLE_RAY_CLUSTER, constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-    there = os.environ.get(variable)
-    os.environ[variable], constants.ENABLE_RAY_CLUSTER = "0", False
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = before
-        if there is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = there
 
 
 def _actor_class(ray: Any) -> Any:
@@ -354,17 +313,8 @@ def _own_error(error: BaseException | None) -> TopsideasError | None:
 
 
 def _as_ours(error: Any) -> TopsideasError:
-    return _own_error(error) or EngineError(
-        f"a worker failed: {_first_line(error.cause or error)}"
-    )
+    return _own_error(error) or EngineError(f"a worker failed: {first_line(error.cause or error)}")
 
 
 def _device_text(seat: Seat) -> str:
     return "" if seat.device is None else f" on device {seat.device}"
-
-
-def _first_line(error: BaseException) -> str:
-    """What an error says, in short. Ray puts a worker's own error last, with colours."""
-    lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
-    telling = lines[-1:] if lines and "Error" in lines[-1] else lines[:1]
-    return f"{type(error).__name__}: {''.join(telling)}"[:300]

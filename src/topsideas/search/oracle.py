@@ -47,7 +47,8 @@ class Question:
         items: The set asked about.
         verdict: The answer.
         seconds: When it was known, since the search began.
-        recalled: It was answered from an earlier run's journal.
+        recalled: It was answered from an earlier run's journal, or by a plan that computes the
+            same.
     """
 
     phase: str
@@ -63,7 +64,7 @@ class Oracle:
 
     Args:
         judge: Judges a set; the expensive part.
-        recall: Looks a set up in an earlier run's journal.
+        recall: Looks a set up in an earlier run's journal, or among those that come to the same.
         budget: What the search may use; recalled answers cost nothing.
         watch: Called after each new question.
         hint: Told of the set that will be asked about next if the present one fails.

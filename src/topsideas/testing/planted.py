@@ -26,6 +26,7 @@ class Planted:
         numerics: What the target rounds.
         by_infinity: Whether it goes wrong by infinity only, so that a saturating target has
             another answer.
+        fusible: Whether a compiler may make one kernel of it, within which nothing is rounded.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Planted:
     answer: frozenset[int]
     numerics: Numerics = field(default_factory=Numerics)
     by_infinity: bool = False
+    fusible: bool = True
 
 
 def planted_models() -> list[Planted]:
@@ -75,6 +77,18 @@ def overflow() -> Planted:
         y = Neg (s)
     }"""
     return Planted("overflow", parse(text), ({"x": ramp(-1, 1000, 4)},), frozenset({1, 2}))
+
+
+def products() -> Planted:
+    """A product of matrices beyond 65504; no compiler makes one kernel of two such products."""
+    text = """g (float[16,16] x, float[16,16] a, float[16,16] b) => (float[16,16] y) {
+        between = MatMul (x, a)
+        y = MatMul (between, b)
+    }"""
+    x, a, b = (np.zeros((16, 16), np.float32) for _ in range(3))
+    x[0, 0], a[0, 0], b[0, 0] = 1000, 100, 0.01
+    sample = {"x": x, "a": a, "b": b}
+    return Planted("products", parse(text), (sample,), frozenset({0, 1}), fusible=False)
 
 
 def accumulation() -> Planted:
@@ -277,6 +291,7 @@ def in_function() -> Planted:
 _MODELS: tuple[Callable[[], Planted], ...] = (
     harmless,
     overflow,
+    products,
     accumulation,
     epsilon,
     mask,

@@ -19,7 +19,7 @@ from tests.unit.engines.typed_engines import (
     TEXT,
     assert_fp32_equals_the_emulators,
 )
-from topsideas.engines.openvino import runtime
+from topsideas.engines.openvino import readback, runtime
 from topsideas.engines.openvino.engine import OpenVinoEngine, open_openvino, probe
 from topsideas.engines.openvino.runtime import target_of
 from topsideas.engines.options import EngineOptions
@@ -71,6 +71,25 @@ def test_the_precision_of_each_op_is_read_back() -> None:
     assert dict(executable.differing(FEEDS)) == expected
     every = _engine().compile(EVERY)
     assert dict(every.differing(FEEDS)) == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision", "differing"),
+    [
+        ("MatMul", "f16", {1: "f16"}),
+        ("Subgraph", "f16", {}),  # bears the type of what it reads, and casts it
+        ("Eltwise", "f16", {}),
+        ("Subgraph", "f32", {0: "f32", 2: "f32"}),
+        ("Convert", "f16", {}),
+    ],
+)
+def test_what_a_kernels_precision_says_of_its_ops(
+    kind: str, precision: str, differing: dict[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = readback.Kernel(kind, precision, (0, 1, 2))
+    monkeypatch.setattr(readback, "kernels", lambda *_: [kernel])
+    executable = _engine().compile_unchecked(PrecisionPlan.of([1]))
+    assert dict(executable.differing(FEEDS)) == differing
 
 
 def test_fused_ops_are_told() -> None:

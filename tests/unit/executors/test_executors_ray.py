@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from topsideas.errors import UsageError
-from topsideas.executors.ray_pool import RayExecutor, _first_line
+from topsideas.executors.ray_pool import RayExecutor
+from topsideas.executors.ray_start import first_line
 
 
 @pytest.mark.parametrize(
@@ -33,9 +34,9 @@ def test_only_a_local_ray_surely_sees_this_machines_files(address: str) -> None:
 
 def test_of_an_error_the_telling_line_is_shown() -> None:
     text = "\x1b[36mActor died\x1b[39m\ntraceback:\n  File x\nModuleNotFoundError: No module 'x'\n"
-    assert _first_line(RuntimeError(text)) == "RuntimeError: ModuleNotFoundError: No module 'x'"
-    assert _first_line(RuntimeError("it died\n\tpid: 7")) == "RuntimeError: it died"
-    assert _first_line(RuntimeError()) == "RuntimeError: "
+    assert first_line(RuntimeError(text)) == "RuntimeError: ModuleNotFoundError: No module 'x'"
+    assert first_line(RuntimeError("it died\n\tpid: 7")) == "RuntimeError: it died"
+    assert first_line(RuntimeError()) == "RuntimeError: "
 
 
 def test_ray_is_imported_by_nobody_who_does_not_ask_for_it() -> None:

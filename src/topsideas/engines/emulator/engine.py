@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ from topsideas.engines.emulator.whole import STAMP, WholeModel, open_plan
 from topsideas.engines.options import EngineOptions
 from topsideas.errors import EngineError
 from topsideas.graph.emulation import check_expressible, emulated
+from topsideas.graph.equivalence import Equivalence
 from topsideas.graph.loading import Model
 from topsideas.graph.switched import draws, switched
 from topsideas.plan import PrecisionPlan
@@ -139,6 +141,15 @@ class EmulatorEngine:
     def compile(self, plan: PrecisionPlan) -> EmulatorExecutable:
         """An executable of ``plan``; nothing is built until it runs."""
         return EmulatorExecutable(self, plan.low(self._model.candidates))
+
+    def canonical(self, plan: PrecisionPlan) -> PrecisionPlan:
+        """The plan with every op low that may be without changing an output; see `graph`."""
+        candidates = self._model.candidates
+        return PrecisionPlan(candidates - self._same.largest(plan.low(candidates)))
+
+    @cached_property
+    def _same(self) -> Equivalence:
+        return Equivalence(self._model.graph_model, self._slots, self._numerics)
 
     def blocks(self) -> list[frozenset[int]]:
         """The candidate ops of each segment."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import IO, Any
 
+from topsideas import __version__
 from topsideas.engines.base import Engine, OpRecord, OwnOps, finalized
 from topsideas.engines.isolated.wire import ERROR, ITEM, OK, receive, send
 from topsideas.engines.options import EngineOptions
@@ -102,7 +103,11 @@ def main() -> None:
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     inwards, outwards = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a runtime's own prints must not get between the messages
-    sys.path[:] = receive(inwards)
+    version, path = receive(inwards)
+    if version != __version__:
+        send(outwards, (ERROR, f"{sys.executable} has topsideas {__version__}, not {version}"))
+        return
+    sys.path[:] = path or sys.path
     server: _Server | None = None
     while True:
         try:

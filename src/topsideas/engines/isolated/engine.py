@@ -65,14 +65,14 @@ class IsolatedEngine:
         return str(path)
 
     def _open(self) -> tuple[Identity, Capabilities, tuple[Op, ...] | None]:
-        self._child = Child(self._log, self.limits.memory)
         try:
+            self._child = Child(self._log, self.limits.memory, self.limits.python)
             arguments = (self._target, self._model, self._options)
             about: tuple[Identity, Capabilities, tuple[Op, ...] | None] = self._child.call(
                 "open", *arguments, seconds=self.limits.build_seconds
             )
         except EngineError as error:
-            self._child.close()
+            self.close()
             missing = "No module named" in str(error)
             raise EngineError(
                 f"engine {self._name!r} cannot start: {error}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from topsideas import __version__
 from topsideas.engines.isolated.wire import ERROR, ITEM, receive, send
 from topsideas.errors import EngineError
 
@@ -33,25 +34,33 @@ class Child:
     Args:
         log: Where what it prints is appended.
         memory: Most bytes it may hold; None for no limit.
+        python: The Python that runs it; None for this one.
+
+    Raises:
+        EngineError: That Python cannot be started.
     """
 
-    def __init__(self, log: Path, memory: int | None) -> None:
+    def __init__(self, log: Path, memory: int | None, python: str | None = None) -> None:
         self._log, self._memory = log, memory
         with log.open("ab") as stream:
             self._start = stream.tell()
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "topsideas.engines.isolated.child"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                start_new_session=True,  # Ctrl-C is for us; we end it ourselves
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [python or sys.executable, "-m", "topsideas.engines.isolated.child"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stream,
+                    start_new_session=True,  # Ctrl-C is for us; we end it ourselves
+                )
+            except OSError as error:
+                raise EngineError(f"{python or sys.executable}: {error.strerror}") from error
         assert self._process.stdin is not None
         self._in = self._process.stdin
         self._answers: queue.Queue[Any] = queue.Queue(maxsize=4)
         Thread(target=_listen, args=(self._process.stdout, self._answers), daemon=True).start()
         self._end = weakref.finalize(self, _end, self._process)
-        send(self._in, sys.path)
+        with contextlib.suppress(OSError):  # it died at once; the first question tells how
+            send(self._in, (__version__, sys.path if python is None else None))
 
     @property
     def alive(self) -> bool:
@@ -97,7 +106,8 @@ class Child:
             if answer is not None:
                 if answer == "gone":
                     self._process.wait(10)
-                    raise self._died(f"ended while it was asked to {what}: {self._how()}")
+                    how = how_it_ended(self._process.returncode)
+                    raise self._died(f"ended while it was asked to {what}: {how}")
                 return answer
             if seconds is not None and time.monotonic() - start > seconds:
                 raise self._died(f"gave no answer within {seconds:g} s when asked to {what}")
@@ -107,16 +117,6 @@ class Child:
                     f"held {held >> 20} MB when asked to {what}, and may hold "
                     f"{self._memory >> 20} MB"
                 )
-
-    def _how(self) -> str:
-        code = self._process.returncode
-        if code is None or code >= 0:
-            return f"exit code {code}"
-        with contextlib.suppress(ValueError):
-            name = signal.Signals(-code).name
-            hint = ", perhaps by the system for want of memory" if name == "SIGKILL" else ""
-            return f"killed by {name}{hint}"
-        return f"killed by signal {-code}"
 
     def _died(self, how: str) -> ChildDied:
         self.close()
@@ -130,6 +130,17 @@ class Child:
             lines = stream.read().decode("utf-8", "replace").splitlines()
             return " | ".join(line.strip() for line in lines[-_LOG_LINES:] if line.strip())
         return ""
+
+
+def how_it_ended(code: int | None) -> str:
+    """A process's return code in words."""
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(-code).name
+        hint = ", perhaps by the system for want of memory" if name == "SIGKILL" else ""
+        return f"killed by {name}{hint}"
+    return f"killed by signal {-code}"
 
 
 def _doing(what: str, arguments: tuple[Any, ...]) -> str:

@@ -63,8 +63,14 @@ class OpenVinoEngine:
         return Identity(NAME, version(), self.target.full_name(), "measured", own)
 
     def capabilities(self) -> Capabilities:
-        """Ops in bodies cannot be watched, and tensors that are watched are not fused away."""
-        return Capabilities(exact_trace=False, bodies=False, readable=True, dear=True)
+        """Ops in bodies cannot be watched, and tensors that are watched are not fused away.
+
+        Neighbouring elementwise ops become one kernel, which computes in fp32 between a load and
+        a store.
+        """
+        return Capabilities(
+            exact_trace=False, bodies=False, readable=True, dear=True, rounds_as_defined=False
+        )
 
     def compile(self, plan: PrecisionPlan) -> OpenVinoExecutable:
         """An executable of ``plan``.

@@ -20,7 +20,7 @@ from topsideas.calibration.result import SearchResult
 from topsideas.calibration.selection import select_ops
 from topsideas.calibration.settings import VALIDATOR_SECONDS, Settings, Validator
 from topsideas.calibration.team import Team, team_of
-from topsideas.engines.base import Executable, Identity, OwnOps, finalized
+from topsideas.engines.base import Engine, Executable, OwnOps, finalized
 from topsideas.engines.emulator.engine import EmulatorExecutable, emulator_numerics
 from topsideas.engines.emulator.runtime import default_threads
 from topsideas.engines.options import EngineOptions, Isolation, memory_size
@@ -204,7 +204,7 @@ class AutoMixPrecision:
         )
         with ExitStack() as stack:
             store = self._store(stack, options)
-            team = self._team(options, engines.engine.identity())
+            team = self._team(options, engines.engine)
             problem = self._problem(engines, samples, settings, store, team)
             self.result = problem.search(progress or Silent())
         return self.result.plan.ids
@@ -285,10 +285,10 @@ class AutoMixPrecision:
             self._options, device=card_id, cluster=clusters, resource_mode=resource_mode
         )
 
-    def _team(self, options: EngineOptions, identity: Identity) -> Team | None:
+    def _team(self, options: EngineOptions, engine: Engine) -> Team | None:
         if self._executor is None:
             return None
-        return team_of(self._executor, self._engine, self._model, options, identity)
+        return team_of(self._executor, self._engine, self._model, options, engine)
 
     def _store(self, stack: ExitStack, options: EngineOptions) -> Store:
         if self._workspace is None:

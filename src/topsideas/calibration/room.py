@@ -1,0 +1,63 @@
+"""How much room the emulator must leave below the bound, so that its plans hold on an engine."""
+
+from __future__ import annotations
+
+import math
+
+from topsideas.verdict import Verdict
+
+# A plan that fails is followed by one with this much more room at least, and more each time.
+_TIGHTER = (1.15, 1.3, 1.6)
+# The last build has so much more: if it fails, all ops stay.
+_LAST = 1.5
+# What marked ops explain of a gross difference is not known before they are kept.
+_WIDEST = 16.0
+GROSS = 4.0
+"""Beyond this the engine computes something else, not the same with other roundings."""
+
+
+def first_room(apart: float | None, selected: float) -> float:
+    """The room of the first plan.
+
+    Args:
+        apart: The engine's margin with all low over the emulator's; None if it tells nothing.
+        selected: Room for the emulator's luck.
+    """
+    return selected * min(max(apart or 1.0, 0.5), GROSS)
+
+
+def wider_room(
+    room: float,
+    needed: float | None,
+    selected: float,
+    failures: int,
+    left: int,
+    *,
+    marked: bool,
+) -> float | None:
+    """The room after a plan has failed; None where its margins tell nothing to go by.
+
+    Args:
+        room: What the plan had.
+        needed: The engine's margin over the emulator's; None if it tells nothing.
+        selected: Room for the emulator's luck.
+        failures: How many plans failed before.
+        left: How many builds are left.
+        marked: Whether ops were found that explain some of it.
+    """
+    if not marked and (needed is None or needed > GROSS):
+        return None
+    if needed is not None:
+        more = 1.0 if marked else _TIGHTER[min(failures, 2)]
+        room = max(room * more, min(needed, _WIDEST) * selected)
+    return room * _LAST if left == 1 else room
+
+
+def contradicted(real: Verdict | None, emulated: Verdict) -> bool:
+    """Whether an engine goes grossly wrong where the emulator says that all is well.
+
+    A habit that rounds next to nothing is never far off, in multiples of a gross error.
+    """
+    if real is None or real.passed or emulated.margin is None or math.isinf(emulated.margin):
+        return False
+    return real.margin is None or real.margin > GROSS * max(emulated.margin, 1e-6)
