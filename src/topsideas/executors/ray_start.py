@@ -127,7 +127,11 @@ def _environment(variable: str, value: str) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in short. Ray puts a worker's own error last, with colours."""
+    """What an error says, in one line. Ray puts a worker's own error last, with colours."""
     lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()]
-    telling = lines[-1:] if lines and "Error" in lines[-1] else lines[:1]
-    return f"{type(error).__name__}: {''.join(telling)}"[:300]
+    telling = lines[:1]
+    if lines and "Error" in lines[-1]:
+        telling = lines[-1:]
+    elif telling and telling[0].endswith(":"):  # versions, of the cluster and of this process
+        telling = lines
+    return f"{type(error).__name__}: {' '.join(telling)}"[:300]

@@ -36,6 +36,9 @@ def test_of_an_error_the_telling_line_is_shown() -> None:
     text = "\x1b[36mActor died\x1b[39m\ntraceback:\n  File x\nModuleNotFoundError: No module 'x'\n"
     assert first_line(RuntimeError(text)) == "RuntimeError: ModuleNotFoundError: No module 'x'"
     assert first_line(RuntimeError("it died\n\tpid: 7")) == "RuntimeError: it died"
+    versions = "Version mismatch: The cluster was started with:\n    Ray: 2.52.1\nThis: 2.60.0"
+    told = "RuntimeError: Version mismatch: The cluster was started with: Ray: 2.52.1 This: 2.60.0"
+    assert first_line(RuntimeError(versions)) == told
     assert first_line(RuntimeError()) == "RuntimeError: "
 
 
