@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from topsideas.engines.base import Canonical, Engine
 from topsideas.plan import PrecisionPlan
 from topsideas.verdict import Verdict
 
 Items = frozenset[int]
+
+# A plan is looked up and noted, and with workers looked ahead to again and again.
+_ASKED_AGAIN = 256
 
 
 class SamePlans:
@@ -21,7 +26,7 @@ class SamePlans:
     def __init__(self, engine: Engine, *, fused: bool) -> None:
         self._engine = engine if isinstance(engine, Canonical) else None
         self._fused = fused
-        self._canonical: dict[Items, Items] = {}
+        self._key = lru_cache(_ASKED_AGAIN)(self._canonical)
         self._verdicts: dict[Items, Verdict] = {}
 
     def note(self, kept: Items, verdict: Verdict) -> None:
@@ -41,8 +46,6 @@ class SamePlans:
         known = self._verdicts.get(self._key(kept))
         return None if known is None or (known.passed and strict) else known
 
-    def _key(self, kept: Items) -> Items:
-        if kept not in self._canonical:
-            assert self._engine is not None
-            self._canonical[kept] = self._engine.canonical(PrecisionPlan(kept)).kept
-        return self._canonical[kept]
+    def _canonical(self, kept: Items) -> Items:
+        assert self._engine is not None
+        return self._engine.canonical(PrecisionPlan(kept)).kept

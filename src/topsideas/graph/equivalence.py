@@ -15,8 +15,9 @@ import onnx_ir as ir
 
 from topsideas.graph.constants import constant
 from topsideas.graph.ops import op_id
+from topsideas.graph.rounding_nodes import sums_low
 from topsideas.graph.schemas import Slots
-from topsideas.precision import Accumulation, Numerics
+from topsideas.precision import Numerics
 from topsideas.rounding import round_to
 
 # Each element they write is one that they read; which one depends on no number.
@@ -31,7 +32,6 @@ _LARGEST = frozenset({"Max", "MaxPool", "Min", "Relu"})
 _TELLING_ZEROS = frozenset({"BitCast", "Div", "Mod", "Pow", "Reciprocal"})
 # Each element they write is one that they read, but for its sign, or zero.
 _SELECTING = _MOVING | _LARGEST | {"Abs", "Neg", "TopK", "Trilu"}
-_AVERAGING = frozenset({"ReduceMean", "GlobalAveragePool"})
 # Larger constants are not looked at: they are weights, which hardly ever survive rounding.
 _LOOKED_AT = 1 << 16
 # Stands for whatever is no op that may run low.
@@ -92,20 +92,22 @@ class Equivalence:
         found, before = set(low), -1
         while len(found) > before:
             before = len(found)
-            found |= {op.id for op in self._ops if op.id not in found and op.is_free(found)}
+            # Both ways: chains of any length, after what is stored and before what is rounded.
+            for op in (*self._ops, *reversed(self._ops)):
+                if op.id not in found and op.is_free(found):
+                    found.add(op.id)
         return frozenset(found)
 
     def _described(self, node: ir.Node) -> _Op:
         slots, plain = self._slots[op_id(node)], not node.domain
         sources = {self._source(node.inputs[index]) for index in slots.inputs}
-        low_sums = self._numerics.accumulation is Accumulation.LOW
         return _Op(
             id=op_id(node),
             sources=frozenset(source for source in sources if source is not None),
             readers=frozenset(r for i in slots.outputs for r in self._readers(node.outputs[i])),
             selects=plain and node.op_type in _SELECTING and not _pads(node),
             moves=plain and node.op_type in self._moving and not _pads(node) and _is_single(node),
-            same=not (low_sums and node.op_type in _AVERAGING),
+            same=not sums_low(node, self._numerics),
         )
 
     def _source(self, value: ir.Value | None) -> int | None:

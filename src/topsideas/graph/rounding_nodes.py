@@ -16,6 +16,12 @@ Nodes = list[ir.Node]
 _FLOAT = ir.TensorType(ir.DataType.FLOAT)
 
 
+def sums_low(node: ir.Node, numerics: Numerics) -> bool:
+    """Whether a low op rounds inside too: the sum that it averages, not its results alone."""
+    averages = node.op_type in ("ReduceMean", "GlobalAveragePool") and not node.domain
+    return numerics.accumulation is Accumulation.LOW and averages
+
+
 @dataclass(frozen=True)
 class Rounding:
     """Writes roundings.
@@ -53,8 +59,7 @@ class Rounding:
 
     def _low_sum(self, node: ir.Node, mean: ir.Value) -> Nodes:
         """For a mean under low accumulation: round the sum it was divided from, divide again."""
-        averaging = node.op_type in ("ReduceMean", "GlobalAveragePool") and not node.domain
-        if self.numerics.accumulation is not Accumulation.LOW or not averaging:
+        if not sums_low(node, self.numerics):
             return []
         chain = _Chain(f"{mean.name}/mean", self.names)
         count = chain.add("Cast", [chain.add("Size", [node.inputs[0]])], to=ir.DataType.FLOAT)

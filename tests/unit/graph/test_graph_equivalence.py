@@ -24,6 +24,14 @@ def _equivalence(model: Model, numerics: Numerics | None = None) -> Equivalence:
     return Equivalence(model.graph_model, slots, numerics or Numerics())
 
 
+BRANCHES = """g (float[6] x) => (float[6] y) <bool t = {1}> {
+    a = Exp (x)
+    y = If (t) <
+        then_branch = th () => (float[6] p) { p = Identity (a) },
+        else_branch = el () => (float[6] q) { r = Neg (x)  q = Abs (r) }
+    >
+}"""
+
 # A model, what runs low, and what may run low besides.
 CASES = {
     "what selects from what is stored": (
@@ -102,24 +110,12 @@ CASES = {
         set(),
     ),
     "not a body's, whose results nobody rounds": (
-        """g (float[6] x) => (float[6] y) <bool t = {1}> {
-            a = Exp (x)
-            y = If (t) <
-                then_branch = th () => (float[6] p) { p = Identity (a) },
-                else_branch = el () => (float[6] q) { r = Neg (x)  q = Abs (r) }
-            >
-        }""",
+        BRANCHES,
         set(),
         set(),
     ),
     "a body's that reads what is stored": (
-        """g (float[6] x) => (float[6] y) <bool t = {1}> {
-            a = Exp (x)
-            y = If (t) <
-                then_branch = th () => (float[6] p) { p = Identity (a) },
-                else_branch = el () => (float[6] q) { r = Neg (x)  q = Abs (r) }
-            >
-        }""",
+        BRANCHES,
         {0, 3},
         {2, 4},
     ),
