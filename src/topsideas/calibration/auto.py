@@ -38,8 +38,8 @@ from topsideas.verdict import Verdict
 
 _Result = TypeVar("_Result")
 
-# The part of a limited time after which ops are ordered by what is known of them: a rough order and
-# time to ask lead to a smaller answer than a good order and none.
+# The part of a limited time after which ops are ordered by what is known of them: a rough order
+# and time to ask lead to a smaller answer than a good order and none.
 _MEASURING = 0.4
 
 
