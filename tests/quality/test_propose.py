@@ -6,6 +6,7 @@ on the device itself finds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -307,7 +308,10 @@ def test_likeness_is_measured_in_the_engines_own_error() -> None:
     exact = {"y": np.zeros(4, np.float32)}
     real = {"y": np.array([1, -1, 1, -1], np.float32)}
     assert unlikeness(real, real, exact) == 0
-    assert unlikeness(real, exact, exact) == 1
+    assert unlikeness(real, exact, exact) == 3  # what rounds nothing explains nothing
+    twice = {"y": 2 * real["y"]}
+    assert unlikeness(real, twice, exact) == pytest.approx(math.log(2))
+    assert unlikeness(twice, real, exact) == pytest.approx(math.log(2))
     assert unlikeness(real, {"y": -real["y"]}, exact) == 2
     broken = {"y": np.array([np.inf, 0, 0, 0], np.float32)}
     assert 3 < unlikeness(real, broken, exact) <= 4
