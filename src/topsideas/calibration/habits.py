@@ -174,10 +174,12 @@ def _unlike(real: object, emulated: object, exact: object) -> float:
         return _ELSEWHERE + (_UNLIKE - _ELSEWHERE) * elsewhere
     compared = np.isfinite(r) & np.isfinite(e) & np.isfinite(x)
     r, e, x = r[compared], e[compared], x[compared]
+    if np.array_equal(r, e):
+        return 0.0
     own, other = r - x, e - x
     sizes = float(np.linalg.norm(own)), float(np.linalg.norm(other))
     if 0.0 in sizes:
-        return 0.0 if sizes == (0.0, 0.0) else _ELSEWHERE
+        return _ELSEWHERE
     cosine = min(1.0, float(own @ other) / (sizes[0] * sizes[1]))
     return min(_ELSEWHERE, math.hypot(math.sqrt(2 * (1 - cosine)), math.log(sizes[1] / sizes[0])))
 
