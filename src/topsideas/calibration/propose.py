@@ -128,15 +128,17 @@ class ProposedSearch(AutoSearch):
             if found.kept in self._examined:  # the same plan again: nothing new can be learned
                 return self._grown(found.kept)
             self._examined.add(found.kept)
-            if self._adapt(found.kept):
-                why, room = "adapted", self._selected()
-                continue
-            marked = self._mark(found)
+            # By another habit the plan that failed has another margin: only that is left as room.
+            adapted = self._adapt(found.kept)
+            marked = not adapted and self._mark(found)
             needed = ratio(found.verdict.margin, self._emulated_verdict(found.kept).margin)
-            wider = wider_room(room, needed, self._selected(), failures, self._left, marked=marked)
+            room = self._selected() if adapted else room
+            new = adapted or marked
+            wider = wider_room(room, needed, self._selected(), failures, self._left, new=new)
             if wider is None:
                 return self._grown(found.kept)
-            why, room, failures = "marked" if marked else "tighter", wider, failures + 1
+            why = "adapted" if adapted else "marked" if marked else "tighter"
+            room, failures = wider, failures + 1
 
     def _grown(self, kept: Items) -> Items:
         """A plan that passes, by keeping more and more of what is felt most on the emulator."""
