@@ -60,10 +60,15 @@ class Subnormals(str, Enum):
 
 
 class Accumulation(str, Enum):
-    """The precision in which reducing ops hold their sum before they scale it."""
+    """How ops hold their sums.
+
+    ``LOW``: averaging reductions round theirs before they divide it. ``TERMWISE``: ``Conv``,
+    ``Gemm`` and ``MatMul`` round theirs after each term.
+    """
 
     FP32 = "fp32"
     LOW = "low"
+    TERMWISE = "termwise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,8 @@ class Numerics:
         overflow: Infinity (IEEE) or saturation at ``precision.max``.
         subnormals: Kept, or flushed to zero.
         accumulation: ``LOW`` also rounds the sum inside averaging reductions, so that a mean
-            can overflow although its inputs and its output fit.
+            can overflow although its inputs and its output fit; ``TERMWISE`` rounds the
+            sum of a product after each term.
     """
 
     precision: Precision = FP16

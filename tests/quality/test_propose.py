@@ -6,6 +6,7 @@ on the device itself finds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -13,7 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.standin.devices import Device, Flushing, Folding, Fusing, Hiding, Refusing, Summing
+from tests.standin.devices import (
+    Adding,
+    Device,
+    Flushing,
+    Folding,
+    Fusing,
+    Hiding,
+    Refusing,
+    Summing,
+)
 from topsideas.calibration.habits import best_habit, habits, unlikeness
 from topsideas.calibration.journal import MemoryStore, Store
 from topsideas.calibration.problem import make_problem, read_samples
@@ -34,6 +44,21 @@ from topsideas.testing.planted import accumulation, epsilon, many_readers, overf
 
 # A chain in which many roundings add up, each op a little different.
 _STEPS = 24
+
+
+def _products() -> Model:
+    """Three products, of which the long sums lose most when each term is rounded."""
+    return load_model(
+        parse("""g (float[1,2048] x) => (float[1,1] y) <
+            float[1] one = {1}, float[1] half = {0.5}, int64[2] tall = {2048, 1}
+        > {
+            w = Reshape (x, tall)
+            a = MatMul (x, w)
+            b = Mul (a, half)
+            c = Add (b, one)
+            y = Neg (c)
+        }""")
+    )
 
 
 def _wear() -> Model:
@@ -134,6 +159,21 @@ def test_a_habit_is_told_from_the_control_and_searched_with() -> None:
     assert found.proposal is not None
     assert found.proposal.habit == "by the definition, sums low"
     assert found.proposal.unlike == 0
+    assert found.proposal.builds == 1
+
+
+def test_products_summed_low_are_told_and_searched_with() -> None:
+    model = _products()
+    device, feeds = Adding(model, traces=False), [{"x": ramp(0.1, 1, 2048).reshape(1, 2048)}]
+    settings = Settings(criterion=Tolerance(1e-3, 1e-3))
+    found = _search(model, device, feeds, settings=settings)
+    assert found.after.passed
+    assert found.plan.kept
+    assert found.proposal is not None
+    assert found.proposal.habit == "by the definition, adds terms low"
+    assert found.proposal.unlike == 0
+    assert found.proposal.all_low.margin == found.before.margin
+    assert found.proposal.rounds[0].kept == found.plan.kept
     assert found.proposal.builds == 1
 
 
@@ -307,7 +347,10 @@ def test_likeness_is_measured_in_the_engines_own_error() -> None:
     exact = {"y": np.zeros(4, np.float32)}
     real = {"y": np.array([1, -1, 1, -1], np.float32)}
     assert unlikeness(real, real, exact) == 0
-    assert unlikeness(real, exact, exact) == 1
+    assert unlikeness(real, exact, exact) == 3  # what rounds nothing explains nothing
+    twice = {"y": 2 * real["y"]}
+    assert unlikeness(real, twice, exact) == pytest.approx(math.log(2))
+    assert unlikeness(twice, real, exact) == pytest.approx(math.log(2))
     assert unlikeness(real, {"y": -real["y"]}, exact) == 2
     broken = {"y": np.array([np.inf, 0, 0, 0], np.float32)}
     assert 3 < unlikeness(real, broken, exact) <= 4

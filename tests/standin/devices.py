@@ -121,6 +121,16 @@ class Summing(Device):
         super().__init__(model, replace(given, accumulation=Accumulation.LOW), **more)
 
 
+class Adding(Device):
+    """Products round their sum after each term."""
+
+    name = "adding"
+
+    def __init__(self, model: Model, numerics: Numerics | None = None, **more: Any) -> None:
+        given = numerics or Numerics()
+        super().__init__(model, replace(given, accumulation=Accumulation.TERMWISE), **more)
+
+
 class Flushing(Device):
     """Subnormals become zero."""
 

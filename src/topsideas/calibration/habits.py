@@ -8,6 +8,7 @@ that hold on the engine.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -56,10 +57,10 @@ _AT_THE_END = frozenset(
         "ThresholdedRelu",
     ]
 )
+_TERMS = "adds terms low"
 # A habit must explain an engine by so much better than the definition does to be taken for its.
 _BETTER = 0.8
-# Outputs that are finite elsewhere than an engine's are at least twice as unlike as independent
-# ones, and not more than this.
+# Finite outputs are at most so unlike; those that are finite elsewhere are more, up to this.
 _ELSEWHERE, _UNLIKE = 3.0, 4.0
 
 Edges = Callable[[ir.Node, ir.Node], bool]
@@ -85,6 +86,11 @@ class Habit:
         """The model whose ops round where this target rounds."""
         return model if self.fuses is None else _fused(model, self.fuses)
 
+    @property
+    def slow(self) -> bool:
+        """Whether the emulator takes very much longer with it."""
+        return self.options.get("accumulation") == "termwise"
+
 
 def habits(kernels: Sequence[Collection[int]] = ()) -> list[Habit]:
     """All habits to try, the definition first.
@@ -100,9 +106,10 @@ def habits(kernels: Sequence[Collection[int]] = ()) -> list[Habit]:
     if kernels:
         of = {op: at for at, ops in enumerate(kernels) for op in ops if len(ops) > 1}
         fusing.append(("fuses as read back", lambda a, b: _together(of, a, b)))
-    sums = {"accumulation": "low"}
     found = [Habit(name, {}, fuses, name) for name, fuses in fusing]
-    found += [Habit(f"{name}, sums low", sums, fuses, name) for name, fuses in fusing]
+    for how, sums in (("sums low", "low"), (_TERMS, "termwise")):
+        own = {"accumulation": sums}
+        found += [Habit(f"{name}, {how}", own, fuses, name) for name, fuses in fusing]
     flush = {"subnormals": "flush"}
     return [*found, Habit("flushes subnormals", flush)]
 
@@ -140,7 +147,11 @@ def _private_edges(model: Model) -> Iterator[tuple[ir.Node, int, ir.Node, int]]:
 
 
 def unlikeness(real: Arrays, emulated: Arrays, exact: Arrays) -> float:
-    """How far emulated outputs are from an engine's, in multiples of the engine's own error.
+    """How unlike an engine's error the emulated one is.
+
+    Where ``r`` and ``e`` are the two errors, this is ``sqrt(2 (1 - cos) + log(|e| / |r|)^2)``: the
+    first part tells whether they are the same numbers, the second whether they are as large. A
+    plain distance would prefer what rounds next to nothing to what rounds as much, but otherwise.
 
     Args:
         real: The engine's outputs.
@@ -163,8 +174,14 @@ def _unlike(real: object, emulated: object, exact: object) -> float:
         return _ELSEWHERE + (_UNLIKE - _ELSEWHERE) * elsewhere
     compared = np.isfinite(r) & np.isfinite(e) & np.isfinite(x)
     r, e, x = r[compared], e[compared], x[compared]
-    own, apart = float(np.linalg.norm(r - x)), float(np.linalg.norm(r - e))
-    return min(apart / own, _UNLIKE) if own > 0 else (0.0 if apart == 0 else _UNLIKE)
+    if np.array_equal(r, e):
+        return 0.0
+    own, other = r - x, e - x
+    sizes = float(np.linalg.norm(own)), float(np.linalg.norm(other))
+    if 0.0 in sizes:
+        return _ELSEWHERE
+    cosine = min(1.0, float(own @ other) / (sizes[0] * sizes[1]))
+    return min(_ELSEWHERE, math.hypot(math.sqrt(2 * (1 - cosine)), math.log(sizes[1] / sizes[0])))
 
 
 def best_habit(scores: Mapping[str, float], plain: str) -> str:

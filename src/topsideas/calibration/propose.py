@@ -13,17 +13,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from topsideas.calibration.adapting import Adapting
 from topsideas.calibration.agreement import alike, differing_ops
 from topsideas.calibration.auto import AutoSearch
 from topsideas.calibration.disguise import Disguised
-from topsideas.calibration.habits import Habit, best_habit, closeness, habits, unlikeness
+from topsideas.calibration.habits import Habit
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
 from topsideas.calibration.proposal import Proposal, Round, ratio
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.room import GROSS, contradicted, first_room, wider_room
 from topsideas.calibration.settings import Settings
-from topsideas.engines.base import Arrays, Engine, Kernels, Once, Readback, Runnable
+from topsideas.engines.base import Arrays, Engine, Readback
 from topsideas.errors import BaselineError, EngineError
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
@@ -34,10 +35,6 @@ from topsideas.verdict import Verdict
 # Plans that are minimal on the emulator owe part of their margin to its own roundings, which an
 # engine does not repeat: so much room is left where the two are unlike.
 _SELECTED = 0.1
-# Less than this is the noise of fp32 kernels: nothing is left for another habit to explain.
-_SAME = 0.02
-# Samples whose outputs tell an engine's habits: the hardest, and another.
-_COMPARED = 2
 # An answer that uses less of the bound than this may have a smaller one beside it.
 _SLACK = 0.93
 # What room is aimed at when an answer is made smaller.
@@ -69,11 +66,14 @@ class ProposedSearch(AutoSearch):
         super().__post_init__()
         self._rounds: list[Round] = []
         self._marked: dict[int, str] = {}
-        self._habits = {habit.name: habit for habit in habits()}
-        self._plain = self._habit = next(iter(self._habits))
-        self._opened: dict[str, Engine] = {}
-        self._unlike: dict[str, list[float]] = {}
-        self._disguised = Disguised(self._emulator(self._plain))
+        self._habits = Adapting(
+            self.model,
+            self.engine,
+            self.references,
+            self.proposers,
+            same_numbers=self.same_numbers,
+        )
+        self._disguised = Disguised(self._habits.emulator())
         self._emulated: dict[Items, Verdict] = {}
         self._evaluations = 0
         self._examined: set[Items] = set()
@@ -85,8 +85,8 @@ class ProposedSearch(AutoSearch):
         last = self._last
         proposal = Proposal(
             proposer=self._disguised.identity(),
-            habit=self._habit,
-            unlike=self._closeness(self._habit),
+            habit=self._habits.current,
+            unlike=self._habits.unlike,
             all_low=self._emulated_verdict(self.must),
             rounds=tuple(self._rounds),
             marked=dict(self._marked),
@@ -128,15 +128,17 @@ class ProposedSearch(AutoSearch):
             if found.kept in self._examined:  # the same plan again: nothing new can be learned
                 return self._grown(found.kept)
             self._examined.add(found.kept)
-            if self._adapt(found.kept):
-                why, room = "adapted", self._selected()
-                continue
-            marked = self._mark(found)
+            # By another habit the plan that failed has another margin: only that is left as room.
+            adapted = self._adapt(found.kept)
+            marked = not adapted and self._mark(found)
             needed = ratio(found.verdict.margin, self._emulated_verdict(found.kept).margin)
-            wider = wider_room(room, needed, self._selected(), failures, self._left, marked=marked)
+            room = self._selected() if adapted else room
+            new = adapted or marked
+            wider = wider_room(room, needed, self._selected(), failures, self._left, new=new)
             if wider is None:
                 return self._grown(found.kept)
-            why, room, failures = "marked" if marked else "tighter", wider, failures + 1
+            why = "adapted" if adapted else "marked" if marked else "tighter"
+            room, failures = wider, failures + 1
 
     def _grown(self, kept: Items) -> Items:
         """A plan that passes, by keeping more and more of what is felt most on the emulator."""
@@ -236,7 +238,8 @@ class ProposedSearch(AutoSearch):
     def _searched(self, bound: float) -> Items:
         """The emulator's answer by a bound. Raises BudgetSpent, KeyboardInterrupt."""
         settings = self._proposing(bound)
-        habit = {} if self._habit == self._plain else {"habit": self._habit_key()}
+        plain = self._habits.current == self._habits.plain
+        habit = {} if plain else {"habit": self._habit_key()}
         journal = self.proposer_journal.of(
             {**habit, **self._disguised.to_json()}, settings.judging()
         )
@@ -270,9 +273,10 @@ class ProposedSearch(AutoSearch):
 
     def _habit_key(self) -> Any:
         """What the habit does to this model."""
-        ops = self._habits[self._habit].applied(self.model).ops
+        habit = self._habits.habit
+        ops = habit.applied(self.model).ops
         slots = [[op.id, sorted(op.slots.inputs), sorted(op.slots.outputs)] for op in ops]
-        return [dict(self._habits[self._habit].options), slots]
+        return [dict(habit.options), slots]
 
     def _proposing(self, bound: float) -> Settings:
         """Settings for the emulator. Room above the tolerance widens the tolerance itself."""
@@ -298,69 +302,30 @@ class ProposedSearch(AutoSearch):
 
     # --- habits ---------------------------------------------------------------------------------
 
-    def _emulator(self, name: str) -> Engine:
-        if name not in self._opened:
-            self._opened[name] = self.proposers(self._habits[name])
-        return self._opened[name]
-
     def _selected(self) -> float:
         """Room for the emulator's luck: none where it repeats the engine's roundings."""
-        return 1.0 + _SELECTED * min(1.0, self._closeness(self._habit))
-
-    def _closeness(self, name: str) -> float:
-        return closeness(self._unlike.get(name, []))
+        return 1.0 + _SELECTED * min(1.0, self._habits.unlike)
 
     def _adapt(self, kept: Items) -> bool:
         """Take the habit that explains what the engine gave for a plan; says whether it is new."""
         self.progress.phase("comparing the engine's outputs with emulated ones")
-        before = self._habit
+        before = self._habits.current
         try:
-            self._read_kernels(kept)
-            self._score(kept)
+            self._habits.compare(kept, self.judge.hardest)
         except EngineError:  # a plan that the engine cannot run tells nothing
             return False
         self._take_best()
-        while self._habit != self._plain and contradicted(
+        while self._habits.current != self._habits.plain and contradicted(
             self.oracle.known(kept), self._emulated_verdict(kept)
         ):
-            del self._habits[self._habit]
+            self._habits.drop()
             self._take_best()
-        return self._habit != before
+        return self._habits.current != before
 
     def _take_best(self) -> None:
-        means = {name: self._closeness(name) for name in self._habits if self._unlike.get(name)}
-        best = best_habit(means, self._plain)
-        if best != self._habit:
-            self._habit = best
-            self._disguised = Disguised(self._emulator(best))
+        if self._habits.choose():
+            self._disguised = Disguised(self._habits.emulator())
             self._emulated.clear()
-
-    def _read_kernels(self, kept: Items) -> None:
-        """Once: what the engine runs in one kernel is a habit to try."""
-        executable = self.engine.compile(PrecisionPlan(kept))
-        if len(self._unlike) or not self.same_numbers or not isinstance(executable, Kernels):
-            return
-        groups = executable.kernels(self.references.inputs(self.references.ids[0]))
-        self._habits = {habit.name: habit for habit in habits(groups or ())}
-
-    def _score(self, kept: Items) -> None:
-        executable = self.engine.compile(PrecisionPlan(kept))
-        samples = sorted(self.references.ids, key=lambda i: i != self.judge.hardest)[:_COMPARED]
-        real = {i: executable.run(self.references.inputs(i)) for i in samples}
-        for name in self._habits if self.same_numbers else [self._plain]:
-            if self._unlike.get(self._plain, [1.0])[-1] < _SAME and name not in self._unlike:
-                continue  # the definition explains it all
-            try:
-                emulated = self._emulator(name).compile(PrecisionPlan(kept))
-                runner = emulated.once() if isinstance(emulated, Once) else emulated
-                found = [self._unlike_on(i, runner, real[i]) for i in samples]
-            except EngineError:  # a habit that this model's opset cannot express
-                continue
-            self._unlike.setdefault(name, []).append(sum(found) / len(found))
-
-    def _unlike_on(self, sample: int, runner: Runnable, real: Arrays) -> float:
-        emulated = runner.run(self.references.inputs(sample))
-        return unlikeness(real, emulated, self.references.golden(sample))
 
     # --- what differs --------------------------------------------------------------------------
 

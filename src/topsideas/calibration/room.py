@@ -8,8 +8,9 @@ from topsideas.verdict import Verdict
 
 # A plan that fails is followed by one with this much more room at least, and more each time.
 _TIGHTER = (1.15, 1.3, 1.6)
-# The last build has so much more: if it fails, all ops stay.
-_LAST = 1.5
+# The last two builds have so much more each. If the last one fails, all ops stay; where the one
+# before it passes, the last one tries something smaller.
+_GENEROUS = 1.25
 # What marked ops explain of a gross difference is not known before they are kept.
 _WIDEST = 16.0
 GROSS = 4.0
@@ -33,7 +34,7 @@ def wider_room(
     failures: int,
     left: int,
     *,
-    marked: bool,
+    new: bool,
 ) -> float | None:
     """The room after a plan has failed; None where its margins tell nothing to go by.
 
@@ -43,14 +44,14 @@ def wider_room(
         selected: Room for the emulator's luck.
         failures: How many plans failed before.
         left: How many builds are left.
-        marked: Whether ops were found that explain some of it.
+        new: Whether a habit or ops were found that explain some of it.
     """
-    if not marked and (needed is None or needed > GROSS):
+    if not new and (needed is None or needed > GROSS):
         return None
     if needed is not None:
-        more = 1.0 if marked else _TIGHTER[min(failures, 2)]
+        more = 1.0 if new else _TIGHTER[min(failures, 2)]
         room = max(room * more, min(needed, _WIDEST) * selected)
-    return room * _LAST if left == 1 else room
+    return room * _GENEROUS if left <= 2 else room
 
 
 def contradicted(real: Verdict | None, emulated: Verdict) -> bool:

@@ -176,7 +176,7 @@ def _add_compile(group: argparse._ArgumentGroup, overflow: str) -> None:
         metavar="JSON",
         help="the engine's compile options, "
         "JSON text or @file.json; the emulator knows subnormals: keep|flush and accumulation: "
-        "fp32|low (default: {})",
+        "fp32|low|termwise (default: {})",
     )
     add(
         "--resource_mode",

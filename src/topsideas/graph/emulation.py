@@ -17,9 +17,10 @@ from topsideas.errors import EngineError
 from topsideas.graph.constants import LowConstants, constant
 from topsideas.graph.names import Names
 from topsideas.graph.ops import bodies, op_id
-from topsideas.graph.rounding_nodes import Rounding
+from topsideas.graph.rounding_nodes import Rounding, sums_low
 from topsideas.graph.schemas import Slots
-from topsideas.precision import BF16, Numerics
+from topsideas.graph.termwise import OPSET as TERMWISE_OPSET
+from topsideas.precision import BF16, Accumulation, Numerics
 
 
 def emulated(
@@ -115,6 +116,11 @@ def check_expressible(opset: int, numerics: Numerics) -> None:
             f"opset {opset} is too old to emulate; expected 6 or newer. Remedy: lift the model "
             "with onnx.version_converter.convert_version(model, 13)"
         )
+    if numerics.accumulation is Accumulation.TERMWISE and opset < TERMWISE_OPSET:
+        raise EngineError(
+            f"accumulation: termwise needs opset {TERMWISE_OPSET}, the model has {opset}. "
+            "Remedy: lift the model with onnx.version_converter.convert_version(model, 13)"
+        )
     if numerics.precision is BF16 and opset < 13:
         raise EngineError(
             f"bf16 needs opset 13 or newer (Cast has no bfloat16 before), the model has {opset}. "
@@ -186,11 +192,14 @@ class _Emulation:
         return weight
 
     def _round_outputs(self, node: ir.Node, graph: ir.Graph) -> None:
-        for index in sorted(self.slots[op_id(node)].outputs):
+        slots = self.slots[op_id(node)].outputs
+        inside = range(len(node.outputs)) if sums_low(node, self.rounding.numerics) else ()
+        for index in sorted(slots | set(inside)):
             value, name = node.outputs[index], node.outputs[index].name or ""
             readers = list(value.uses())
             value.name = self.names.fresh(f"{name}/raw")
-            nodes, stored = self.rounding.result(node, value, name)
+            stores = index in slots
+            nodes, stored = self.rounding.result(node, value, name, stores=stores)
             node.append(nodes)
             for reader in readers:
                 reader.node.replace_input_with(reader.idx, stored)
@@ -198,4 +207,5 @@ class _Emulation:
                 if output is value:
                     graph.outputs[position] = stored
                     stored.shape = value.shape
-            self.stored.add(stored)
+            if stores:
+                self.stored.add(stored)

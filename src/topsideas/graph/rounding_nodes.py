@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
+from topsideas.graph.chain import Chain, Nodes
 from topsideas.graph.names import Names
+from topsideas.graph.termwise import Termwise, adds_terms
 from topsideas.precision import Accumulation, Numerics, Overflow, Subnormals
-
-Nodes = list[ir.Node]
 
 _FLOAT = ir.TensorType(ir.DataType.FLOAT)
 
 
 def sums_low(node: ir.Node, numerics: Numerics) -> bool:
-    """Whether a low op rounds inside too: the sum that it averages, not its results alone."""
+    """Whether a low op rounds inside too: the sum that it averages or that a product is."""
+    if numerics.accumulation is Accumulation.TERMWISE:
+        return adds_terms(node)
     averages = node.op_type in ("ReduceMean", "GlobalAveragePool") and not node.domain
     return numerics.accumulation is Accumulation.LOW and averages
 
@@ -39,15 +40,28 @@ class Rounding:
     root: ir.Graph
     _scalars: dict[float, ir.Value] = field(default_factory=dict)
 
-    def result(self, node: ir.Node, raw: ir.Value, name: str) -> tuple[Nodes, ir.Value]:
-        """Nodes that store ``raw``, an output of a low ``node``; and what is read back."""
+    def result(
+        self, node: ir.Node, raw: ir.Value, name: str, *, stores: bool = True
+    ) -> tuple[Nodes, ir.Value]:
+        """Nodes that give an output of a low ``node``, and what its readers get.
+
+        Args:
+            node: The node, with the inputs that it reads.
+            raw: Its output as float32 kernels compute it.
+            name: What the result is called.
+            stores: Whether it is stored; one that is handed on inside a kernel is not.
+        """
         summed = self._low_sum(node, raw)
-        nodes, stored = self.value(summed[-1].outputs[0] if summed else raw, name)
+        value = summed[-1].outputs[0] if summed else raw
+        if not stores:
+            value.name = name
+            return summed, value
+        nodes, stored = self.value(value, name)
         return [*summed, *nodes], stored
 
     def value(self, value: ir.Value, name: str) -> tuple[Nodes, ir.Value]:
         """Nodes that store ``value`` in the low format and read it back as ``name``."""
-        chain = _Chain(name, self.names)
+        chain = Chain(name, self.names)
         if self.numerics.overflow is Overflow.SATURATE:
             value = self._clip(chain, value)
         low = chain.add("Cast", [value], to=ir.DataType(self.numerics.precision.onnx_type))
@@ -57,11 +71,17 @@ class Rounding:
         result.name, result.type = name, ir.TensorType(ir.DataType.FLOAT)
         return chain.nodes, result
 
-    def _low_sum(self, node: ir.Node, mean: ir.Value) -> Nodes:
-        """For a mean under low accumulation: round the sum it was divided from, divide again."""
+    def _low_sum(self, node: ir.Node, raw: ir.Value) -> Nodes:
+        """The sum inside once more, as it is rounded there."""
         if not sums_low(node, self.numerics):
             return []
-        chain = _Chain(f"{mean.name}/mean", self.names)
+        if adds_terms(node):
+            return Termwise(self.value, self.names, self.opset).sum(node, raw)
+        return self._mean(raw, node)
+
+    def _mean(self, mean: ir.Value, node: ir.Node) -> Nodes:
+        """For a mean under low accumulation: round the sum it was divided from, divide again."""
+        chain = Chain(f"{mean.name}/mean", self.names)
         count = chain.add("Cast", [chain.add("Size", [node.inputs[0]])], to=ir.DataType.FLOAT)
         out = chain.add("Cast", [chain.add("Size", [mean])], to=ir.DataType.FLOAT)
         terms = chain.add("Div", [count, out])
@@ -70,13 +90,13 @@ class Rounding:
         chain.add("Div", [total, terms])
         return chain.nodes
 
-    def _clip(self, chain: _Chain, value: ir.Value) -> ir.Value:
+    def _clip(self, chain: Chain, value: ir.Value) -> ir.Value:
         limit = self.numerics.precision.max
         if self.opset < 11:
             return chain.add("Clip", [value], min=-limit, max=limit)
         return chain.add("Clip", [value, self._scalar(-limit), self._scalar(limit)])
 
-    def _flush(self, chain: _Chain, value: ir.Value) -> ir.Value:
+    def _flush(self, chain: Chain, value: ir.Value) -> ir.Value:
         """Multiply by 0 below the normal range; keeps the sign of zero, NaN and infinity."""
         tiny = self._scalar(self.numerics.precision.smallest_normal)
         small = chain.add("Less", [chain.add("Abs", [value]), tiny])
@@ -92,28 +112,3 @@ class Rounding:
             self.root.register_initializer(scalar)
             self._scalars[number] = scalar
         return self._scalars[number]
-
-
-class _Chain:
-    """Nodes under construction, with names derived from the value they serve."""
-
-    def __init__(self, base: str, names: Names) -> None:
-        self._base = base
-        self._names = names
-        self.nodes: list[ir.Node] = []
-
-    def add(
-        self, op: str, inputs: Sequence[ir.Value | None], **attributes: float | ir.DataType
-    ) -> ir.Value:
-        # Not ir.node, which takes ten times as long to find out what its arguments are.
-        node = ir.Node("", op, inputs, [_attribute(k, v) for k, v in attributes.items()])
-        self.nodes.append(node)
-        node.name = self._names.fresh(f"{self._base}/{node.op_type}")
-        node.outputs[0].name = node.name
-        return node.outputs[0]
-
-
-def _attribute(name: str, value: float | ir.DataType) -> ir.Attr:
-    if isinstance(value, ir.DataType):
-        return ir.AttrInt64(name, value.value)
-    return ir.AttrFloat32(name, value)

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from topsideas.graph.chain import Nodes
 from topsideas.graph.constants import LowConstants, constant
 from topsideas.graph.emulation import forget_shapes
 from topsideas.graph.excerpt import read_values
 from topsideas.graph.names import Names
 from topsideas.graph.ops import bodies, op_id
-from topsideas.graph.rounding_nodes import Nodes, Rounding
+from topsideas.graph.rounding_nodes import Rounding, sums_low
 from topsideas.graph.schemas import Slots
 from topsideas.precision import Numerics
 
@@ -249,9 +250,10 @@ class _Switching:
         for index, (value, old) in enumerate(zip(copy.outputs, node.outputs, strict=True)):
             if not old.name:
                 continue
-            if index in self.slots[op_id(node)].outputs:
+            stores = index in self.slots[op_id(node)].outputs
+            if stores or sums_low(copy, self.numerics):
                 name = self.names.fresh(f"{old.name}/{label}")
-                nodes, value = self.rounding.result(copy, value, name)
+                nodes, value = self.rounding.result(copy, value, name, stores=stores)
                 after += nodes
             outputs.append(value)
         return ir.Graph([], outputs, nodes=[*before, copy, *after], name=label)

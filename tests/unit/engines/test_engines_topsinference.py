@@ -22,7 +22,7 @@ from topsideas.engines.registry import choose, open_engine
 from topsideas.engines.topsinference.engine import probe
 from topsideas.engines.topsinference.hlir import as_ops, read_hlir
 from topsideas.engines.topsinference.profile import filled, read_profile
-from topsideas.engines.topsinference.results import read_dump, read_statistics
+from topsideas.engines.topsinference.results import named_outputs, read_dump, read_statistics
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
@@ -327,8 +327,30 @@ def test_without_the_sdk_the_remedy_is_named() -> None:
     assert "TopsRider" in probe(options).remedy
 
 
+@pytest.mark.parametrize(
+    ("declared", "given", "expected"),
+    [
+        ("2, 3", (6,), (2, 3)),
+        ("N, 2, 3", (2, 3), (1, 2, 3)),  # samples of the vendor's own read a batch of one so
+        ("N, 2, 3", (12,), (2, 2, 3)),
+        ("N, 3", (4, 2), (4, 2)),  # of the right rank: as it came, so that it is seen to be wrong
+        ("N, 3", (4,), (4,)),
+        ("N, M", (4,), (4,)),
+    ],
+)
+def test_outputs_get_the_models_shape_where_it_is_certain(
+    declared: str, given: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    model = load_model(
+        parse(f"g (float[{declared}] x) => (float[{declared}] y) {{ y = Neg (x) }}")
+    )
+    outputs = named_outputs(model.graph.outputs, [np.ones(given, np.float16)])
+    assert outputs["y"].shape == expected
+    assert outputs["y"].dtype == np.float32
+
+
 def test_the_version_is_recorded_without_blanks(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_standin(monkeypatch, version="2.2. 20230317 ")
+    use_standin(monkeypatch, version="2.2. 20230317 \n")
     assert _engine().identity().version == "2.2.20230317"
     assert probe(EngineOptions(numerics=SATURATE)).refusal("fp16") == ""
 

@@ -15,7 +15,7 @@ from topsideas.engines.emulator.engine import EmulatorEngine
 from topsideas.graph.loading import load_model
 from topsideas.graph.switched import is_switch, switched
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import Accumulation, Numerics, Overflow, Subnormals
+from topsideas.precision import FP16, Accumulation, Numerics, Overflow, Subnormals
 from topsideas.testing.planted import parse, ramp
 
 MODELS = {
@@ -77,8 +77,9 @@ def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
         Numerics(),
         Numerics(overflow=Overflow.SATURATE, subnormals=Subnormals.FLUSH),
         Numerics(accumulation=Accumulation.LOW),
+        Numerics(FP16, Overflow.SATURATE, Subnormals.FLUSH, Accumulation.TERMWISE),
     ],
-    ids=["plain", "saturate, flush", "low accumulation"],
+    ids=["plain", "saturate, flush", "low accumulation", "termwise"],
 )
 def test_every_plan_gives_the_bits_of_its_own_graph(name: str, numerics: Numerics) -> None:
     model = load_model(parse(MODELS[name]))

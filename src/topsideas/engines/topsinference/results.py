@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -116,7 +117,12 @@ def _like(value: Any, array: np.ndarray) -> np.ndarray:
     wanted = value.dtype.numpy() if value.dtype is not None else array.dtype
     if array.dtype == np.float16 and wanted == np.float32:
         array = array.astype(np.float32)
-    static = value.shape is not None and all(isinstance(d, int) for d in value.shape)
-    if static and array.shape != tuple(value.shape) and array.size == np.prod(tuple(value.shape)):
-        array = array.reshape(tuple(value.shape))
-    return array
+    if value.shape is None:
+        return array
+    sizes = [d if isinstance(d, int) else -1 for d in value.shape]
+    known = math.prod(size for size in sizes if size >= 0)
+    if -1 not in sizes:
+        fits = array.size == known
+    else:  # a size that moves can only be told where it is the only one, and an axis was dropped
+        fits = sizes.count(-1) == 1 and array.ndim != len(sizes) and array.size % (known or 1) == 0
+    return array.reshape(sizes) if fits else array

@@ -86,7 +86,7 @@ class Sdk:
     @property
     def version(self) -> str:
         """The SDK's version, without the blanks that it may hold."""
-        return str(getattr(self.module, "__version__", "unknown")).replace(" ", "")
+        return "".join(str(getattr(self.module, "__version__", "unknown")).split())
 
     @property
     def device_name(self) -> str:
