@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -66,20 +66,36 @@ class RayExecutor:
         """Whether workers surely see this machine's files."""
         return self.address == LOCAL
 
-    def open(self, make: Callable[[Seat], Worker]) -> RayPool:
-        """Connect, and start the workers. Raises EngineError."""
-        return RayPool(self, make)
+    def without(self, some: int) -> tuple[int, RayExecutor | None]:
+        """Leave some of the workers to somebody else."""
+        count = self.workers or self._processors()
+        left = max(0, count - some)
+        return count - left, replace(self, workers=left) if left else None
+
+    def open(
+        self, make: Callable[[Seat], Worker], given_up: Callable[[], bool] = lambda: False
+    ) -> RayPool:
+        """Connect, and start the workers. Raises EngineError and GivenUp."""
+        return RayPool(self, make, given_up)
+
+    def _processors(self) -> int:
+        return len(self.devices) or os.cpu_count() or 1
 
 
 class RayPool:
     """See :class:`topsideas.executors.base.Pool`."""
 
-    def __init__(self, executor: RayExecutor, make: Callable[[Seat], Worker]) -> None:
+    def __init__(
+        self,
+        executor: RayExecutor,
+        make: Callable[[Seat], Worker],
+        given_up: Callable[[], bool],
+    ) -> None:
         self._ray = import_ray()
         self._executor = executor
         self._owns = not self._ray.is_initialized()
         if self._owns:
-            processors = executor.workers or len(executor.devices) or os.cpu_count() or 1
+            processors = executor.workers or executor._processors()
             connect(self._ray, executor.address, processors)
         try:
             self.seats = self._placed()
