@@ -56,6 +56,7 @@ class Dispatcher:
         self._opener, self._sources = opener, sources
         self._prepare: Callable[[Dispatcher], None] | None = prepare
         self._opened: Pool | None = None
+        self._began = False
         self.watch: Callable[[Crew], None] = lambda _: None
         self.ahead: Callable[[frozenset[int]], Iterator[Sequence[Job]]] | None = None
         self.crew = Crew()
@@ -83,6 +84,9 @@ class Dispatcher:
     @property
     def _pool(self) -> Pool:
         if self._opened is None:
+            if self._began:  # Ctrl-C ended that: what is still asked for then is not worth it
+                raise KeyboardInterrupt
+            self._began = True
             self._opened = self._opener()
         return self._opened
 

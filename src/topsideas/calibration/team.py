@@ -174,11 +174,11 @@ class Team:
         # A user's function stays here: it need not be able to travel.
         rule = replace(settings, validator=None, threads=1)
         make = partial(_worker, self.opener, rule, candidates)
-        executor = self._executor(rule, candidates)
+        start = self._start(rule, candidates)
 
         def opener() -> Pool:
             progress.phase("starting workers")
-            return executor.open(make)
+            return start(make)
 
         dispatcher = Dispatcher(opener, source, prepare)
         if isinstance(progress, ShowsCrew):
@@ -188,11 +188,14 @@ class Team:
         finally:
             dispatcher.close()
 
-    def _executor(self, rule: Settings, candidates: frozenset[int]) -> Executor:
+    def _start(
+        self, rule: Settings, candidates: frozenset[int]
+    ) -> Callable[[Callable[[Seat], Examiner]], Pool]:
         if self.here is None:
-            return self.executor
+            return self.executor.open
         threads, others = self.executor.without(self.threads)
-        return EagerExecutor(others, partial(Examiner, self.here, rule, candidates), threads)
+        here = partial(Examiner, self.here, rule, candidates)
+        return EagerExecutor(others, here, threads).open
 
 
 def team_of(

@@ -132,11 +132,9 @@ class EagerPool:
             left = max(0.0, end - self.now())
             if there is None:
                 events = self._from_here(left)
-            elif self._busy:
-                events = self._from_here(min(left, _LOOK)) + there.wait(0)
             else:
-                events = self._from_here(0)
-                events += self._from_there(there, 0 if events else left)
+                events = self._from_here(min(left, _LOOK) if self._busy else 0)
+                events += self._from_there(there, 0 if events or self._busy else left)
             if events or self.now() >= end:
                 return events
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +14,15 @@ from urllib.parse import urlsplit
 
 from topsideas.errors import EngineError, TopsideasError, UsageError
 from topsideas.executors.base import Done, Event, Joined, Lost, Seat, Worker
+from topsideas.executors.ray_keeper import LocalRay
 from topsideas.executors.ray_start import (
     AUTO,
     CLIENT,
     LOCAL,
-    connect,
     first_line,
     import_ray,
+    join,
+    join_local,
 )
 
 # A worker that cannot start so many times in a row is given up.
@@ -91,13 +94,11 @@ class RayPool:
         make: Callable[[Seat], Worker],
         given_up: Callable[[], bool],
     ) -> None:
-        self._ray = import_ray()
         self._executor = executor
-        self._owns = not self._ray.is_initialized()
-        if self._owns:
-            processors = executor.workers or executor._processors()
-            connect(self._ray, executor.address, processors)
+        self._local: LocalRay | None = None
+        self._owns = False
         try:
+            self._ray = self._connected(given_up)
             self.seats = self._placed()
             self._run = uuid.uuid4().hex[:6]
             self._class = _actor_class(self._ray)
@@ -113,6 +114,21 @@ class RayPool:
         except BaseException:
             self.close()
             raise
+
+    def _connected(self, given_up: Callable[[], bool]) -> Any:
+        """Ray, joined to a cluster that others started, or to one of our own."""
+        here = self._executor.address == LOCAL and not _is_joined()
+        if here:  # it starts while Ray is imported here
+            self._local = LocalRay(self._executor.workers or self._executor._processors())
+        ray = import_ray()
+        if ray.is_initialized():
+            return ray
+        self._owns = True
+        if self._local is not None:
+            join_local(ray, self._local.address(given_up))
+        else:
+            join(ray, self._executor.address)
+        return ray
 
     def share(self, value: Any) -> Any:
         """Put a value into Ray's object store; it travels to a machine when it is needed there."""
@@ -156,7 +172,9 @@ class RayPool:
             with contextlib.suppress(Exception):  # whatever Ray says of one that is gone
                 self._ray.kill(actor)
         if self._owns:
-            self._ray.shutdown()
+            import_ray().shutdown()
+        if self._local is not None:
+            self._local.end()
 
     # --- what happens to actors ----------------------------------------------------------------
 
@@ -316,6 +334,11 @@ def _actor_class(ray: Any) -> Any:
 
     # One that dies is replaced here, not by Ray, so that what it was at is known.
     return ray.remote(concurrency_groups={"control": 1}, max_restarts=0)(Actor)
+
+
+def _is_joined() -> bool:
+    """Whether this process is part of a cluster already."""
+    return "ray" in sys.modules and bool(import_ray().is_initialized())
 
 
 def _own_error(error: BaseException | None) -> TopsideasError | None:
