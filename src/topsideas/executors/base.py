@@ -38,10 +38,17 @@ class Worker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A worker is ready for its first task. ``where`` is its place, for messages."""
+    """A worker is ready for its first task.
+
+    Attributes:
+        seat: Its seat.
+        where: Its place, for messages.
+        near: To give it a task takes no time: it is in this process.
+    """
 
     seat: int
     where: str
+    near: bool = False
 
 
 @dataclass(frozen=True, slots=True)

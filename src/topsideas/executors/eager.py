@@ -76,7 +76,8 @@ class EagerPool:
         # What happened here; None once the others have started, or cannot.
         self._happened: SimpleQueue[Event | Exception | None] = SimpleQueue()
         for seat in self._here:
-            self._happened.put(Joined(seat, f"thread {-seat} of the process that searches"))
+            where = f"thread {-seat} of the process that searches"
+            self._happened.put(Joined(seat, where, near=True))
         self._opening: Future[Pool] | None = None
         self._over = Flag()
         if executor.inner is not None:

@@ -54,7 +54,7 @@ def test_tasks_are_done_here_until_a_worker_has_done_one(slow: _Slow) -> None:
     pool = _pool(slow)
     value = pool.share("sample")
     assert pool.seats == [Seat(_HERE)]
-    assert pool.wait(None) == [Joined(_HERE, "thread 1 of the process that searches")]
+    assert pool.wait(None) == [Joined(_HERE, "thread 1 of the process that searches", near=True)]
     pool.submit(_HERE, 0, "first", [value, None])
     assert pool.wait(None) == [Done(_HERE, 0, ("here", "first", ["sample", None]))]
     assert pool.wait(0.01) == []
@@ -101,7 +101,7 @@ def test_threads_work_side_by_side_and_stay_with_the_others(slow: _Slow) -> None
 
 def test_threads_alone_are_a_pool() -> None:
     pool = _pool(None, 1)
-    assert _gathered(pool, 1) == [Joined(-1, "thread 1 of the process that searches")]
+    assert _gathered(pool, 1) == [Joined(-1, "thread 1 of the process that searches", near=True)]
     pool.submit(-1, 7, "task", [pool.share(3), None])
     assert pool.wait(5) == [Done(-1, 7, ("here", "task", [3, None]))]
     assert pool.wait(0.01) == []
