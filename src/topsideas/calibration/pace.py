@@ -8,7 +8,7 @@ from itertools import takewhile
 
 from topsideas.calibration.jobs import Answer, Job
 
-# A worker elsewhere is given samples for so many seconds at once; all for as long as a build takes.
+# A worker elsewhere is given samples for so many seconds at once; any for as long as a build is.
 _CHUNK = 0.25
 # A task is given to another worker too if it takes so many times what is expected, and more than
 # a second.
