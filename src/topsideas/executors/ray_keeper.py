@@ -8,15 +8,14 @@ search dies of.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 from threading import Event, Thread
 
 from topsideas.errors import EngineError
@@ -30,7 +29,7 @@ _OBJECT_STORE = 256 << 20
 _ATTEMPTS = 2
 # Seconds between two looks whether anybody still needs it.
 _LOOK = 0.1
-# Seconds that it has to end.
+# Seconds that it has to end by itself.
 _ENDING = 10.0
 _KEEP = (
     "import sys; sys.path = [folder for folder in sys.path if folder]; "
@@ -85,16 +84,11 @@ class LocalRay:
         return address
 
     def end(self) -> None:
-        """End all its processes."""
+        """Have all its processes end; that takes seconds, for which nobody needs to wait."""
         for stream in (self._keeper.stdin, self._keeper.stdout):
             assert stream is not None
             stream.close()
-        try:
-            self._keeper.wait(_ENDING)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._keeper.pid, signal.SIGKILL)
-            self._keeper.wait()
-        _kill_session(self._keeper.pid)
+        Thread(target=self._keeper.wait, daemon=True).start()
 
 
 def keep(processors: int) -> None:
@@ -115,8 +109,9 @@ def keep(processors: int) -> None:
 def _watch(started: Event, needless: Event) -> None:
     sys.stdin.read()
     needless.set()
-    if not started.is_set():  # what starts now cannot be told to stop
-        os.killpg(0, signal.SIGKILL)
+    if started.is_set():  # what starts now cannot be told to stop
+        time.sleep(_ENDING)
+    os.killpg(0, signal.SIGKILL)
 
 
 def _start(processors: int, attempts: int = _ATTEMPTS) -> str:
@@ -135,11 +130,3 @@ def _start(processors: int, attempts: int = _ATTEMPTS) -> str:
         ray.shutdown()
         return _start(processors, attempts - 1)
     return str(ray.get_runtime_context().gcs_address)
-
-
-def _kill_session(leader: int) -> None:
-    """End what a keeper left behind that was killed: workers are not of its process group."""
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it is over
-            if int(entry.read_text().rsplit(")", 1)[1].split()[3]) == leader:
-                os.kill(int(entry.parent.name), signal.SIGKILL)
