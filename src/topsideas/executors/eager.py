@@ -162,10 +162,12 @@ class EagerPool:
         assert self._opening is not None
         try:
             pool = inner.open(make, self._over.is_set)
+            if self._over.is_set():  # and perhaps nobody waits any more to close it
+                pool.close()
+                raise GivenUp
+            self._opening.set_result(pool)
         except BaseException as error:
             self._opening.set_exception(error)
-        else:
-            self._opening.set_result(pool)
         self._happened.put(None)
 
     def _there(self) -> Pool | None:
