@@ -45,6 +45,7 @@ class Ordering:
         follow: Has a strategy ask the search's oracle.
         verdicts: The verdicts on a plan on every sample, the worst first.
         felt: Measures effects of ops.
+        hurry: Whether time is too short to measure more.
 
     Attributes:
         overflowing: The ops that overflow in fp32.
@@ -64,6 +65,7 @@ class Ordering:
     follow: Follow
     verdicts: Callable[[Items], list[Verdict]]
     felt: Felt
+    hurry: Callable[[], bool]
     overflowing: Items = frozenset()
     start: int = 0
     errors: list[float] = field(default_factory=list)
@@ -178,4 +180,5 @@ class Ordering:
             bound=self.settings.bound,
             count=len(self.references.ids),
             watch=self.progress.measured,
+            hurry=self.hurry,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -129,6 +130,8 @@ class Ranking:
         watch: Called with (runs done, runs that are certain).
         thorough: Spend more, and leave no group alone that matters at any probe, not only at
             the worst ones: once what matters there is kept, others are the worst.
+        hurry: Whether time is so short that no more is to be measured; what was not is then taken
+            to add what ops add on average.
 
     Attributes:
         expected: How many ops of the order are expected to be needed.
@@ -144,6 +147,7 @@ class Ranking:
     count: int
     watch: Callable[[int, int], None]
     thorough: bool = False
+    hurry: Callable[[], bool] = lambda: False
     expected: int = 1
     errors: np.ndarray = field(default_factory=lambda: np.zeros(1))
     _groups: list[_Group] = field(default_factory=list)
@@ -175,7 +179,7 @@ class Ranking:
         self._groups = self._measure(self._start)
         self._ordered()
         ordered = self._spent
-        while self._spent < self._effort() and (self._complete() or self._split()):
+        while self._may_measure() and (self._complete() or self._split()):
             if self._spent > _ANEW * ordered:  # to order thousands takes seconds
                 self._ordered()
                 ordered = self._spent
@@ -200,6 +204,9 @@ class Ranking:
         if self.worst is not None:
             self.expected = expected_length(self.errors, self.worst, self.bound)
         return order
+
+    def _may_measure(self) -> bool:
+        return self._spent < self._effort() and not self.hurry()
 
     def _effort(self) -> float:
         """Passes over one sample that may be spent."""
@@ -253,16 +260,26 @@ class Ranking:
     def _measure(self, sets: Sequence[tuple[int, ...]]) -> list[_Group]:
         self._spent += self._price(sets)
         questions = [(view, frozenset(ops)) for ops in sets for view in self.views]
-        found = []
-        for variance in self.felt.variances(questions):
-            found.append(variance)
-            self._runs += 1
-            self.watch(self._runs, self._runs + len(questions) - len(found))
-        each = len(self.views)
-        return [
+        found, each = [], len(self.views)
+        with contextlib.closing(self.felt.variances(questions)) as variances:
+            for variance in variances:
+                found.append(variance)
+                self._runs += 1
+                self.watch(self._runs, self._runs + len(questions) - len(found))
+                if len(found) % each == 0 and self.hurry():
+                    break
+        measured = [
             _Group(ops, np.concatenate(found[at * each : (at + 1) * each]), measured=True)
-            for at, ops in enumerate(sets)
+            for at, ops in enumerate(sets[: len(found) // each])
         ]
+        return measured + [_average(ops, measured) for ops in sets[len(measured) :]]
+
+
+def _average(ops: tuple[int, ...], measured: Sequence[_Group]) -> _Group:
+    """A group that was not measured, as if its ops were like those that were."""
+    known = sum(len(group.ops) for group in measured)
+    total = np.sum([group.variance for group in measured], axis=0)
+    return _Group(ops, total * (len(ops) / known), measured=False)
 
 
 def _without(group: _Group, half: _Group) -> _Group:

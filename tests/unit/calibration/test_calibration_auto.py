@@ -330,6 +330,19 @@ def test_executions_that_hardly_differ_are_not_both_asked_each_time() -> None:
     assert len(seconds) == len(set(seconds)) + 1 <= 4
 
 
+def test_where_time_is_short_it_is_not_all_spent_on_measuring() -> None:
+    errors = [0.01] * 4000
+    errors[5] = 3.0
+    engine = Engine(additive(errors))
+    auto = search(engine, 4000, settings=Settings(criterion=ONE, budget=Budget(seconds=50.0)))
+    auto.oracle.clock = lambda: float(len(engine.runs))
+    auto.oracle._start = 0.0
+    found = auto.run()
+    assert found.stopped == "budget: 50 s used"
+    assert (found.after.passed, 5 in found.plan.kept) == (True, True)
+    assert len(found.plan.kept) < 4000
+
+
 def test_an_engine_that_answers_at_random_is_refused() -> None:
     numbers = iter(range(1, 1000))
     engine = Engine(lambda kept, _: 0.0 if len(kept) == 2 else 2.0 + next(numbers))

@@ -109,6 +109,20 @@ def test_of_many_ops_groups_are_measured_and_those_that_matter_are_split() -> No
     assert len(engine.runs) == len(set(engine.runs)) <= 48
 
 
+def test_in_a_hurry_what_was_not_measured_is_taken_for_average() -> None:
+    errors = [1e-3] * 256
+    errors[17], errors[130] = 3.0, 2.0
+    ranking = _ranking(Engine(additive(errors)), 256)
+    known: list[int] = []
+    ranking.watch = lambda done, _: known.append(done)
+    ranking.hurry = lambda: len(known) >= 5
+    order = ranking.order()
+    assert sorted(order) == list(range(256))
+    # Of groups of 16 five were measured, of which the second is loud.
+    assert set(order[:16]) == set(range(16, 32))
+    assert known == [1, 2, 3, 4, 5]
+
+
 def test_an_op_hidden_by_a_louder_neighbour_is_found() -> None:
     """What a loud half leaves of its group is a guess; the neighbour is measured then."""
     errors = [1e-6] * 256
