@@ -6,19 +6,22 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
-from e2e_bench import Bench
+from e2e_bench import Bench, read_report
 
 from topsideas.calibration.dispatch import Crew
 from topsideas.calibration.journal import MemoryStore
@@ -226,14 +229,104 @@ def _without_time(report: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_command_line_gives_the_same_report(squares: Bench) -> None:
     reports = []
-    for extra in ([], ["--workers", "2"]):
+    for extra in ([], ["--workers", "2"], ["--threads", "1", "--workers", "2"]):
         outcome = squares.run("--clean", *extra)
         assert outcome.code == 0, outcome.error
         reports.append(outcome.found)
-    assert _without_time(reports[0]) == _without_time(reports[1])
+    assert _without_time(reports[0]) == _without_time(reports[1]) == _without_time(reports[2])
     assert any(note.startswith("workers: ") for note in reports[1]["notes"])
     assert not any(note.startswith("workers: ") for note in reports[0]["notes"])
     assert "--workers" not in reports[1]["next_command"]
+
+
+_RULE = """
+import time
+from pathlib import Path
+
+CALLS, GO_ON = Path(__file__).with_name("calls"), Path(__file__).with_name("go_on")
+
+def check(reference, outputs):
+    with CALLS.open("a") as file:
+        file.write("x")
+    while CALLS.stat().st_size > 3 and not GO_ON.exists():
+        time.sleep(0.02)
+    return abs(outputs[0] - reference[0]).max() < 1e-3 * abs(reference[0]).max()
+"""
+
+
+def _session_of(folder: Path) -> list[str]:
+    """What runs of the keeper that a search with this temporary folder started, and of Ray."""
+    mark = f"RAY_TMPDIR={folder}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it is over, or somebody else's
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return [words for words in found if "mix_precision --" not in words]
+
+
+def _until(true: Callable[[], bool], seconds: float) -> float:
+    start = time.monotonic()
+    while not true():
+        assert time.monotonic() - start < seconds
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=full_only)], ids=str
+)
+def test_who_is_interrupted_while_ray_starts_ends_at_once(
+    squares: Bench, tmp_path: Path, number: int
+) -> None:
+    """It reports the best plan so far, and leaves nothing of Ray's behind."""
+    ray_folder = Path(tempfile.mkdtemp(dir="/tmp"))  # short: Ray's sockets are in it
+    rule = squares.file("rule.py", _RULE)
+    words = ["--val_func", f"{rule}:check", "--threads", "1", "--workers", "2", "--clean"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "topsideas", *squares.words(*words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "RAY_TMPDIR": str(ray_folder)},
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        _until(lambda: any("gcs_server" in words for words in _session_of(ray_folder)), 60)
+        _until(lambda: (squares.folder / "calls").exists(), 60)
+        process.send_signal(number)
+        (squares.folder / "go_on").touch()
+        start = time.monotonic()
+        out, err = process.communicate(timeout=60)
+        seconds = time.monotonic() - start
+    finally:
+        process.kill()
+        shutil.rmtree(ray_folder, ignore_errors=True)
+    assert (process.returncode, err) == (130, "")
+    assert read_report(squares.json)["search"]["stopped"] == "interrupted"
+    assert "interrupted" in out
+    assert seconds < 10  # a search without workers takes 1 s for that here, on a busy machine more
+    _until(lambda: not _session_of(ray_folder), 5)
+
+
+@full_only
+def test_ray_ends_with_a_search_that_is_killed(tmp_path: Path) -> None:
+    """Also while it starts."""
+    for line in (0, 30):
+        folder = Path(tempfile.mkdtemp(dir="/tmp"))
+        process = subprocess.Popen(
+            [sys.executable, "-c", _DRIVER, str(tmp_path / f"{line}.sqlite")],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "RAY_TMPDIR": str(folder)},
+        )
+        assert process.stdout is not None
+        for _ in range(line):
+            assert process.stdout.readline()
+        _until(lambda f=folder: any("gcs_server" in w for w in _session_of(f)), 60)  # type: ignore[misc]
+        process.kill()
+        process.wait()
+        _until(lambda f=folder: not _session_of(f), 20)  # type: ignore[misc]
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @full_only

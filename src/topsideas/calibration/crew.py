@@ -25,5 +25,10 @@ class Crew:
 
     def __str__(self) -> str:
         """In words."""
-        text = f"{self.workers} workers, {self.used} of {self.used + self.ahead} runs ahead used"
-        return text + (f", {self.lost} workers lost" if self.lost else "")
+        ahead = self.used + self.ahead
+        text = f"{_workers(self.workers)}, {self.used} of {ahead} runs ahead used"
+        return text + (f", {_workers(self.lost)} lost" if self.lost else "")
+
+
+def _workers(count: int) -> str:
+    return f"{count} worker" if count == 1 else f"{count} workers"

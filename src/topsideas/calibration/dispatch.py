@@ -56,6 +56,7 @@ class Dispatcher:
         self._opener, self._sources = opener, sources
         self._prepare: Callable[[Dispatcher], None] | None = prepare
         self._opened: Pool | None = None
+        self._began = False
         self.watch: Callable[[Crew], None] = lambda _: None
         self.ahead: Callable[[frozenset[int]], Iterator[Sequence[Job]]] | None = None
         self.crew = Crew()
@@ -71,6 +72,7 @@ class Dispatcher:
         self._inbox: list[Event] = []
         self._pace = Pace()
         self._places: dict[int, str] = {}
+        self._near: set[int] = set()
         self.trial: tuple[Job, Callable[[Any, str], None]] | None = None
         self._tries: set[int] = set()
         self._tried = 0
@@ -83,6 +85,9 @@ class Dispatcher:
     @property
     def _pool(self) -> Pool:
         if self._opened is None:
+            if self._began:  # Ctrl-C ended that: what is still asked for then is not worth it
+                raise KeyboardInterrupt
+            self._began = True
             self._opened = self._opener()
         return self._opened
 
@@ -149,12 +154,12 @@ class Dispatcher:
     def _give_needed(self) -> None:
         for request in self._requests:
             while self._idle and request.waiting:
-                jobs = self._pace.chunk(request.waiting, len(self._idle))
+                seat, jobs = self._dealt(request.waiting)
                 del request.waiting[: len(jobs)]
                 # Some may have been answered ahead meanwhile, or are being.
                 jobs = [j for j in jobs if j not in self._known and not self._in_flight(j)]
                 if jobs:
-                    self._start(self._best_seat(jobs[0]), jobs, every=request.every)
+                    self._start(seat, jobs, every=request.every)
 
     def _give_again(self) -> None:
         """Let idle workers try what others take too long for."""
@@ -177,9 +182,9 @@ class Dispatcher:
             self._pace.guessed(self._pool.now() - start)
             jobs = [j for j in jobs if j not in self._known and not self._in_flight(j)]
             if jobs:
-                jobs = self._pace.chunk(jobs, len(self._idle))
+                seat, jobs = self._dealt(jobs)
                 self._ahead.add(jobs[0].kept)
-                self._start(self._best_seat(jobs[0]), jobs)
+                self._start(seat, jobs)
             if not self._idle:
                 break
             start = self._pool.now()
@@ -198,6 +203,8 @@ class Dispatcher:
             elif isinstance(event, Joined):
                 self._idle[event.seat] = None
                 self._places[event.seat] = event.where
+                if event.near:
+                    self._near.add(event.seat)
                 if self.trial is not None:
                     self._try(event.seat)
         self._tell()
@@ -299,6 +306,11 @@ class Dispatcher:
         if key not in self._shared:
             self._shared[key] = self._pool.share(self._sources(sample)[golden])
         return self._shared[key]
+
+    def _dealt(self, jobs: Sequence[Job]) -> tuple[int, list[Job]]:
+        """Who is given how many of the first of these jobs."""
+        seat = self._best_seat(jobs[0])
+        return seat, self._pace.chunk(jobs, len(self._idle), near=seat in self._near)
 
     def _best_seat(self, job: Job) -> int:
         """A worker that ran the same plan last, or any."""

@@ -8,7 +8,7 @@ from itertools import takewhile
 
 from topsideas.calibration.jobs import Answer, Job
 
-# A worker is given samples for so many seconds at once, or for as long as a build takes.
+# A worker elsewhere is given samples for so many seconds at once; any for as long as a build is.
 _CHUNK = 0.25
 # A task is given to another worker too if it takes so many times what is expected, and more than
 # a second.
@@ -39,14 +39,16 @@ class Pace:
         """Whether a guess takes less time than waiting for the answer would."""
         return self._guess <= self._first
 
-    def chunk(self, jobs: Sequence[Job], workers: int) -> list[Job]:
+    def chunk(self, jobs: Sequence[Job], workers: int, *, near: bool = False) -> list[Job]:
         """As many of the first jobs, all of one plan, as one of several workers should be given.
 
         A plan that takes long to build should be built by few; what is quick should not be asked
-        for one by one.
+        for one by one, unless the worker is ``near``: then nothing is lost by it, and the first
+        failure ends more.
         """
         build = max(0.0, self._first - self._later)
-        enough = max(_CHUNK, build) / self._later if self._later > 0 else 1.0
+        least = 0.0 if near else _CHUNK
+        enough = max(least, build) / self._later if self._later > 0 else 1.0
         most = max(1, math.ceil(min(enough, len(jobs) / max(1, workers))))
         kind = jobs[0]._replace(sample=0)
         return list(takewhile(lambda job: job._replace(sample=0) == kind, jobs[:most]))

@@ -18,8 +18,9 @@ from topsideas.calibration.jobs import OUTPUTS, OWN, Job
 from topsideas.calibration.progress import Progress, ShowsCrew
 from topsideas.calibration.references import References
 from topsideas.calibration.settings import Settings
-from topsideas.engines.base import Engine, Identity
+from topsideas.engines.base import Blocks, Engine, Identity
 from topsideas.engines.emulator.memory import default_limit
+from topsideas.engines.emulator.runtime import default_threads
 from topsideas.engines.options import EngineOptions
 from topsideas.engines.registry import open_engine
 from topsideas.engines.workplace import Folder
@@ -139,12 +140,15 @@ class Team:
     Attributes:
         executor: Starts workers.
         opener: Opens the engine for one; it travels to them.
-        here: The engine of this process, where that may run plans while workers start.
+        here: The engine of this process, where that may run plans too.
+        threads: How many of the workers are threads of this process, which may use that engine
+            side by side; with 0 it only runs plans while other workers start.
     """
 
     executor: Executor
     opener: Callable[[Seat], Engine]
     here: Engine | None = None
+    threads: int = 0
 
     @contextmanager
     def dispatcher(
@@ -170,13 +174,11 @@ class Team:
         # A user's function stays here: it need not be able to travel.
         rule = replace(settings, validator=None, threads=1)
         make = partial(_worker, self.opener, rule, candidates)
-        executor = self.executor
-        if self.here is not None:
-            executor = EagerExecutor(executor, Examiner(self.here, rule, candidates))
+        start = self._start(rule, candidates)
 
         def opener() -> Pool:
             progress.phase("starting workers")
-            return executor.open(make)
+            return start(make)
 
         dispatcher = Dispatcher(opener, source, prepare)
         if isinstance(progress, ShowsCrew):
@@ -185,6 +187,15 @@ class Team:
             yield dispatcher
         finally:
             dispatcher.close()
+
+    def _start(
+        self, rule: Settings, candidates: frozenset[int]
+    ) -> Callable[[Callable[[Seat], Examiner]], Pool]:
+        if self.here is None:
+            return self.executor.open
+        threads, others = self.executor.without(self.threads)
+        here = partial(Examiner, self.here, rule, candidates)
+        return EagerExecutor(others, here, threads).open
 
 
 def team_of(
@@ -204,7 +215,13 @@ def team_of(
     # A dear build would keep this process from serving its workers; and other machines may round
     # in their own way as long as they all agree.
     helps = executor.shares_files and not engine.capabilities().dear
-    return Team(executor, opener, engine if helps else None)
+    threads = options.threads or default_threads()
+    return Team(
+        executor,
+        opener,
+        engine if helps else None,
+        threads if helps and isinstance(engine, Blocks) else 0,
+    )
 
 
 def _worker(

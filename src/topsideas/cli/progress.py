@@ -44,7 +44,7 @@ class _Bar:
         self._since = time.monotonic()
 
     def crew(self, crew: Crew) -> None:
-        self._crew = f", {crew}"
+        self._crew = f"\n{crew}"  # a line of its own: both would not fit into 80 columns
 
     def phase(self, text: str) -> None:
         self._since = time.monotonic()

@@ -38,10 +38,17 @@ class Worker(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A worker is ready for its first task. ``where`` is its place, for messages."""
+    """A worker is ready for its first task.
+
+    Attributes:
+        seat: Its seat.
+        where: Its place, for messages.
+        near: To give it a task takes no time: it is in this process.
+    """
 
     seat: int
     where: str
+    near: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,10 @@ class Left:
 
 
 Event = Joined | Done | Lost | Left
+
+
+class GivenUp(Exception):  # noqa: N818 - nobody is to blame
+    """Workers did not start, as nobody needs them any more."""
 
 
 class Pool(Protocol):
@@ -135,10 +146,25 @@ class Executor(Protocol):
         """Whether workers surely see this machine's files."""
         ...
 
-    def open(self, make: Callable[[Seat], Worker]) -> Pool:
+    def without(self, some: int) -> tuple[int, Executor | None]:
+        """Leave some of the workers to somebody else.
+
+        Returns:
+            How many are left to them, and who starts the others; None if there are no others.
+        """
+        ...
+
+    def open(
+        self, make: Callable[[Seat], Worker], given_up: Callable[[], bool] = lambda: False
+    ) -> Pool:
         """Start workers that ``make`` makes; it is called where they run.
+
+        Args:
+            make: Makes them.
+            given_up: Whether they are not needed any more; looked at while they start.
 
         Raises:
             EngineError: They cannot start.
+            GivenUp: They were not needed any more.
         """
         ...

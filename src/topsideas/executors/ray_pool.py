@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from topsideas.errors import EngineError, TopsideasError, UsageError
 from topsideas.executors.base import Done, Event, Joined, Lost, Seat, Worker
+from topsideas.executors.ray_keeper import LocalRay
 from topsideas.executors.ray_start import (
     AUTO,
     CLIENT,
     LOCAL,
-    connect,
     first_line,
     import_ray,
+    join,
+    join_local,
 )
 
 # A worker that cannot start so many times in a row is given up.
@@ -66,22 +69,36 @@ class RayExecutor:
         """Whether workers surely see this machine's files."""
         return self.address == LOCAL
 
-    def open(self, make: Callable[[Seat], Worker]) -> RayPool:
-        """Connect, and start the workers. Raises EngineError."""
-        return RayPool(self, make)
+    def without(self, some: int) -> tuple[int, RayExecutor | None]:
+        """Leave some of the workers to somebody else."""
+        count = self.workers or self._processors()
+        left = max(0, count - some)
+        return count - left, replace(self, workers=left) if left else None
+
+    def open(
+        self, make: Callable[[Seat], Worker], given_up: Callable[[], bool] = lambda: False
+    ) -> RayPool:
+        """Connect, and start the workers. Raises EngineError and GivenUp."""
+        return RayPool(self, make, given_up)
+
+    def _processors(self) -> int:
+        return len(self.devices) or os.cpu_count() or 1
 
 
 class RayPool:
     """See :class:`topsideas.executors.base.Pool`."""
 
-    def __init__(self, executor: RayExecutor, make: Callable[[Seat], Worker]) -> None:
-        self._ray = import_ray()
+    def __init__(
+        self,
+        executor: RayExecutor,
+        make: Callable[[Seat], Worker],
+        given_up: Callable[[], bool],
+    ) -> None:
         self._executor = executor
-        self._owns = not self._ray.is_initialized()
-        if self._owns:
-            processors = executor.workers or len(executor.devices) or os.cpu_count() or 1
-            connect(self._ray, executor.address, processors)
+        self._local: LocalRay | None = None
+        self._owns = False
         try:
+            self._ray = self._connected(given_up)
             self.seats = self._placed()
             self._run = uuid.uuid4().hex[:6]
             self._class = _actor_class(self._ray)
@@ -97,6 +114,21 @@ class RayPool:
         except BaseException:
             self.close()
             raise
+
+    def _connected(self, given_up: Callable[[], bool]) -> Any:
+        """Ray, joined to a cluster that others started, or to one of our own."""
+        here = self._executor.address == LOCAL and not _is_joined()
+        if here:  # it starts while Ray is imported here
+            self._local = LocalRay(self._executor.workers or self._executor._processors())
+        ray = import_ray()
+        if ray.is_initialized():
+            return ray
+        self._owns = True
+        if self._local is not None:
+            join_local(ray, self._local.address(given_up))
+        else:
+            join(ray, self._executor.address)
+        return ray
 
     def share(self, value: Any) -> Any:
         """Put a value into Ray's object store; it travels to a machine when it is needed there."""
@@ -140,7 +172,9 @@ class RayPool:
             with contextlib.suppress(Exception):  # whatever Ray says of one that is gone
                 self._ray.kill(actor)
         if self._owns:
-            self._ray.shutdown()
+            import_ray().shutdown()
+        if self._local is not None:
+            self._local.end()
 
     # --- what happens to actors ----------------------------------------------------------------
 
@@ -300,6 +334,11 @@ def _actor_class(ray: Any) -> Any:
 
     # One that dies is replaced here, not by Ray, so that what it was at is known.
     return ray.remote(concurrency_groups={"control": 1}, max_restarts=0)(Actor)
+
+
+def _is_joined() -> bool:
+    """Whether this process is part of a cluster already."""
+    return "ray" in sys.modules and bool(import_ray().is_initialized())
 
 
 def _own_error(error: BaseException | None) -> TopsideasError | None:

@@ -1,12 +1,12 @@
-"""Starts Ray on this machine, or joins a cluster."""
+"""Joins a cluster of Ray, also one that was started on this machine."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import socket
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,14 +14,12 @@ from topsideas.errors import EngineError
 
 LOCAL, AUTO, CLIENT = "local", "auto", "ray://"
 
-# A local Ray's shared memory, bytes; it holds the model and the samples, and spills to disk.
-_OBJECT_STORE = 256 << 20
+# What Ray is started and joined with: it prints nothing.
+QUIET = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "topsideas"}
+
 # Seconds within which a cluster must answer: Ray itself would try for minutes.
 _ANSWERING = 10.0
 _CLIENT_PORT = 10001
-# Ray is started so many times, should it take too long.
-_ATTEMPTS = 2
-_NAMESPACE = "topsideas"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -32,31 +30,29 @@ def import_ray() -> Any:
         import ray
         import ray.util.scheduling_strategies
     except ImportError as error:
-        raise EngineError(
-            f"Ray cannot start: {error}. Remedy: pip install 'topsideas[ray]'"
-        ) from error
+        raise no_ray(error) from error
     return ray
 
 
-def connect(ray: Any, address: str, processors: int, attempts: int = _ATTEMPTS) -> None:
-    """Join a cluster, or start one here; Ray gives a machine 30 s, which a busy one exceeds.
+def no_ray(why: object) -> EngineError:
+    """What to say where Ray is not there."""
+    return EngineError(f"Ray cannot start: {why}. Remedy: pip install 'topsideas[ray]'")
+
+
+def join(ray: Any, address: str) -> None:
+    """Join a cluster.
 
     Args:
         ray: What :func:`import_ray` returned.
         address: See :class:`topsideas.executors.ray_pool.RayExecutor`.
-        processors: As many as a Ray that starts here takes itself to have.
-        attempts: How often it is tried.
 
     Raises:
-        EngineError: Nobody answers there, or Ray cannot start here.
+        EngineError: Nobody answers there.
     """
     try:
-        _init(ray, address, processors)
+        _knock(ray, address)
+        ray.init(address, **QUIET)
     except Exception as error:  # Ray raises RuntimeError, ConnectionError and a plain Exception
-        if address == LOCAL and attempts > 1 and "timed out" in str(error):
-            ray.shutdown()
-            connect(ray, address, processors, attempts - 1)
-            return
         raise EngineError(
             f"Ray at {address!r} cannot be reached: {first_line(error)}; expected a "
             "cluster that runs (ray start --head), with RAY_AUTH_MODE=token if it asks for one, "
@@ -64,21 +60,22 @@ def connect(ray: Any, address: str, processors: int, attempts: int = _ATTEMPTS) 
         ) from error
 
 
-def _init(ray: Any, address: str, processors: int) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": _NAMESPACE}
-    if address != LOCAL:
-        _knock(ray, address)
-        ray.init(address, **quiet)
-        return
-    # Ray would have workers run at low priority: whoever else is busy here would starve them.
-    with _loopback(ray), _environment("RAY_worker_niceness", "0"):
-        ray.init(
-            LOCAL,
-            num_cpus=processors,
-            object_store_memory=_OBJECT_STORE,
-            include_dashboard=False,
-            **quiet,
-        )
+def join_local(ray: Any, address: str) -> None:
+    """Join a Ray that was started on this machine. Raises EngineError."""
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    # As Ray does in the process that starts one; versions that do not ask for a token lack it.
+    with contextlib.suppress(ImportError):
+        from ray._private.authentication import authentication_token_setup as tokens
+
+        tokens.enable_token_auth_by_default()
+    constants = ray._private.ray_constants
+    before, constants.ENABLE_RAY_CLUSTER = constants.ENABLE_RAY_CLUSTER, False
+    try:
+        ray.init(address, **QUIET)
+    except Exception as error:
+        raise EngineError(f"Ray on this machine cannot be reached: {first_line(error)}") from error
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
 
 
 def _knock(ray: Any, address: str) -> None:
@@ -93,37 +90,6 @@ def _knock(ray: Any, address: str) -> None:
         socket.create_connection(where, _ANSWERING).close()
     except OSError as error:
         raise ConnectionError(f"nobody answers at {where[0]}:{where[1]}: {error}") from error
-
-
-@contextlib.contextmanager
-def _loopback(ray: Any) -> Iterator[None]:
-    """Have a Ray that starts meanwhile listen on 127.0.0.1 only, as it does on a desktop system.
-
-    Whoever reaches a port of Ray may run code there. Ray decides by an environment variable, which
-    its processes read, and by what it made of it in this process when it was imported.
-    """
-    constants = ray._private.ray_constants
-    before, variable = constants.ENABLE_RAY_CLUSTER, constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-    constants.ENABLE_RAY_CLUSTER = False
-    try:
-        with _environment(variable, "0"):
-            yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextlib.contextmanager
-def _environment(variable: str, value: str) -> Iterator[None]:
-    """Set a variable of the environment meanwhile."""
-    before = os.environ.get(variable)
-    os.environ[variable] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = before
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from topsideas.executors.base import Done, Event, Joined, Lost, Seat, Worker
@@ -67,7 +67,14 @@ class VirtualExecutor:
         """Everybody is here."""
         return True
 
-    def open(self, make: Callable[[Seat], Worker]) -> VirtualPool:
+    def without(self, some: int) -> tuple[int, VirtualExecutor | None]:
+        """Leave some of the workers to somebody else."""
+        left = max(0, self.count - some)
+        return self.count - left, replace(self, count=left) if left else None
+
+    def open(
+        self, make: Callable[[Seat], Worker], given_up: Callable[[], bool] = lambda: False
+    ) -> VirtualPool:
         """Start the workers."""
         return VirtualPool(self, make)
 

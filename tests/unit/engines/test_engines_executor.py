@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -175,6 +176,45 @@ def test_samples_side_by_side_give_what_they_give_alone() -> None:
         )
     assert len(together) == len(alone)
     assert all(_same(left, right) for left, right in zip(together, alone, strict=True))
+
+
+def test_what_two_threads_need_at_once_is_run_by_one_of_them() -> None:
+    """Plans that are run side by side begin alike: the second thread waits instead."""
+    engine = EmulatorEngine(_chain(30), Numerics())
+    compiler = engine._executor._compiler
+    opened = compiler.get
+
+    def slowly(*piece: Any) -> Any:
+        time.sleep(0.01)  # the other comes by meanwhile
+        return opened(*piece)
+
+    compiler.get = slowly  # type: ignore[method-assign]
+    plans = [PrecisionPlan(frozenset({0, 29})), PrecisionPlan(frozenset({0, 28, 29}))]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda plan: engine.compile(plan).run(X), plans))
+    alone = EmulatorEngine(_chain(30), Numerics())
+    assert _same(found[0], alone.compile(plans[0]).run(X))
+    assert _same(found[1], alone.compile(plans[1]).run(X))
+    assert engine._executor.node_runs == alone._executor.node_runs
+
+
+def test_a_thread_whose_run_fails_leaves_nobody_waiting() -> None:
+    engine = EmulatorEngine(_chain(3), Numerics())
+    compiler = engine._executor._compiler
+    opened, fails = compiler.get, [True, False]
+
+    def failing(*piece: Any) -> Any:
+        time.sleep(0.05)
+        if fails and fails.pop(0):
+            raise EngineError("it was to fail")
+        return opened(*piece)
+
+    compiler.get = failing  # type: ignore[method-assign]
+    plan = PrecisionPlan(frozenset({0}))
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(engine.compile(plan).run, X) for _ in range(2)]
+    errors = [run.exception() for run in runs]
+    assert sorted(type(e).__name__ for e in errors) == ["EngineError", "NoneType"]
 
 
 def test_optional_inputs_fall_back_to_their_initializers() -> None:

@@ -1,15 +1,16 @@
-"""This process does the first tasks, until workers are there."""
+"""Threads of this process do tasks, also until workers are there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import Event, get_ident
+from threading import Barrier, Event
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
 
 from topsideas.errors import EngineError
-from topsideas.executors.base import Done, Joined, Left, Seat
+from topsideas.executors.base import Done, GivenUp, Joined, Left, Lost, Seat
 from topsideas.executors.eager import EagerExecutor
 from topsideas.testing.virtual_pool import Clock, VirtualExecutor, VirtualPool
 
@@ -27,32 +28,33 @@ class _Says:
 
 
 class _Slow(VirtualExecutor):
-    """Starts when it is told to, and notes which thread started it and who closed it."""
+    """Starts when it is told to."""
 
-    allowed, threads = Event(), list[Any]()
+    allowed = Event()
 
-    def open(self, make: Any) -> VirtualPool:
-        assert self.allowed.wait(10)
-        self.threads.append(get_ident())
+    def open(self, make: Any, given_up: Callable[[], bool] = lambda: False) -> VirtualPool:
+        while not self.allowed.wait(0.01):
+            if given_up():
+                raise GivenUp
         return super().open(make)
 
 
 @pytest.fixture
 def slow() -> _Slow:
     _Slow.allowed.clear()
-    _Slow.threads.clear()
     return _Slow(1, Clock())
 
 
-def _pool(slow: _Slow) -> Any:
-    return EagerExecutor(slow, _Says("here")).open(lambda seat: _Says(f"worker {seat.number}"))
+def _pool(inner: VirtualExecutor | None, threads: int = 0) -> Any:
+    executor = EagerExecutor(inner, lambda: _Says("here"), threads)
+    return executor.open(lambda seat: _Says(f"worker {seat.number}"))
 
 
 def test_tasks_are_done_here_until_a_worker_has_done_one(slow: _Slow) -> None:
     pool = _pool(slow)
     value = pool.share("sample")
     assert pool.seats == [Seat(_HERE)]
-    assert pool.wait(None) == [Joined(_HERE, "the process that searches")]
+    assert pool.wait(None) == [Joined(_HERE, "thread 1 of the process that searches", near=True)]
     pool.submit(_HERE, 0, "first", [value, None])
     assert pool.wait(None) == [Done(_HERE, 0, ("here", "first", ["sample", None]))]
     assert pool.wait(0.01) == []
@@ -70,22 +72,88 @@ def test_tasks_are_done_here_until_a_worker_has_done_one(slow: _Slow) -> None:
     pool.close()
 
 
-def test_the_thread_that_starts_workers_lives_as_long_as_they_do(slow: _Slow) -> None:
-    """Else the kernel ends what it started: Ray asks for that, lest a search leaves it behind."""
+def _gathered(pool: Any, count: int) -> list[Any]:
+    events: list[Any] = []
+    while len(events) < count:
+        events += pool.wait(5)
+    return events
+
+
+def test_threads_work_side_by_side_and_stay_with_the_others(slow: _Slow) -> None:
+    meeting = Barrier(2, timeout=10)
+
+    class Meets(_Says):
+        def work(self, task: Any, shared: Sequence[Any], stopped: Callable[[], bool]) -> Any:
+            meeting.wait()  # nobody comes here alone
+            return super().work(task, shared, stopped)
+
+    pool: Any = EagerExecutor(slow, lambda: Meets("here"), 2).open(lambda seat: _Says("there"))
+    assert {event.seat for event in _gathered(pool, 2)} == {-1, -2}
     slow.allowed.set()
-    pool = _pool(slow)
-    while not any(isinstance(event, Joined) and event.seat == 0 for event in pool.wait(1)):
-        pass
-    starter = next(iter(pool._starter._threads))
-    assert starter.ident == slow.threads[0] != get_ident()
-    assert starter.is_alive()
+    assert _gathered(pool, 1) == [Joined(0, "worker 0")]
+    for ticket in (0, 2):
+        pool.submit(0, ticket, "there", [])
+        pool.submit(-1, ticket + 1, "here", [pool.share("sample")])
+        pool.submit(-2, ticket + 2, "here", [])
+        assert {event.seat for event in _gathered(pool, 3)} == {0, -1, -2}
     pool.close()
-    assert not starter.is_alive()
+
+
+def test_threads_alone_are_a_pool() -> None:
+    pool = _pool(None, 1)
+    assert _gathered(pool, 1) == [Joined(-1, "thread 1 of the process that searches", near=True)]
+    pool.submit(-1, 7, "task", [pool.share(3), None])
+    assert pool.wait(5) == [Done(-1, 7, ("here", "task", [3, None]))]
+    assert pool.wait(0.01) == []
+    pool.close()
+
+
+def test_a_task_that_nobody_needs_any_more_is_told_so() -> None:
+    class Patient(_Says):
+        def work(self, task: Any, shared: Sequence[Any], stopped: Callable[[], bool]) -> Any:
+            while not stopped():
+                sleep(0.001)
+            return "stopped"
+
+    pool: Any = EagerExecutor(None, lambda: Patient(""), 2).open(lambda seat: _Says(""))
+    _gathered(pool, 2)
+    pool.submit(-1, 1, "task")
+    pool.submit(-2, 2, "task")
+    pool.stop(1)
+    assert pool.wait(5) == [Done(-1, 1, "stopped")]
+    pool.close()  # which ends the other
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_what_a_task_raises_is_raised_where_the_search_is(threads: int) -> None:
+    class Breaks(_Says):
+        def work(self, task: Any, shared: Sequence[Any], stopped: Callable[[], bool]) -> Any:
+            raise MemoryError("no memory is left")
+
+    pool = EagerExecutor(None, lambda: Breaks(""), threads).open(lambda seat: _Says(""))
+    pool.wait(5)
+    pool.submit(-1, 1, "task")
+    with pytest.raises(MemoryError):
+        pool.wait(5)
+    pool.close()
+
+
+def test_a_task_that_ctrl_c_ended_can_be_given_again() -> None:
+    class Breaks(_Says):
+        def work(self, task: Any, shared: Sequence[Any], stopped: Callable[[], bool]) -> Any:
+            raise KeyboardInterrupt
+
+    pool = EagerExecutor(None, lambda: Breaks("")).open(lambda seat: _Says(""))
+    pool.wait(5)
+    with pytest.raises(KeyboardInterrupt):
+        pool.submit(-1, 1, "task")
+    assert pool.wait(5) == [Lost(-1, (1,), "it was interrupted", alive=True)]
+    pool.close()
 
 
 def test_workers_that_cannot_start_are_an_error_even_if_none_was_needed() -> None:
     class Broken(_Slow):
-        def open(self, make: Any) -> VirtualPool:
+        def open(self, make: Any, given_up: Callable[[], bool] = lambda: False) -> VirtualPool:
             raise EngineError("no Ray")
 
     pool = _pool(Broken(1, Clock()))
@@ -93,12 +161,13 @@ def test_workers_that_cannot_start_are_an_error_even_if_none_was_needed() -> Non
         [pool.wait(5) for _ in range(2)]
     with pytest.raises(EngineError, match="no Ray"):  # also of a search that was over first
         pool.close()
-    assert not pool._starter._threads or not next(iter(pool._starter._threads)).is_alive()
 
 
-def test_a_search_that_is_over_first_waits_for_workers_to_end_them(slow: _Slow) -> None:
+def test_a_search_that_is_over_first_does_not_wait_for_workers(slow: _Slow) -> None:
+    """They are told that nobody needs them, and give up."""
+    start = monotonic()
     pool = _pool(slow)
     pool.wait(None)
-    slow.allowed.set()
     pool.close()
-    assert slow.threads
+    assert monotonic() - start < 1.5
+    assert isinstance(pool._opening.exception(0), GivenUp)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from threading import Lock
+from threading import Event, Lock
 
 import numpy as np
 import onnx_ir as ir
@@ -67,6 +67,7 @@ class Executor:
         self._memo: dict[_Recipe, tuple[Key, ...]] = {}
         self._releases = releases(segments, graph)
         self._lock = Lock()
+        self._running: dict[_Recipe, Event] = {}
         self.node_runs = 0
         self.nodes = sum(s.size for s in segments)
 
@@ -98,12 +99,28 @@ class Executor:
         """Know the content of what a segment writes; run it if that is not known."""
         env = walk.env
         recipe = segment.index, low & segment.ops, tuple([env[v] for v in segment.reads])
-        keys = self._memo.get(recipe)
-        if keys is None:
-            keys = self._execute(recipe, walk)
+        keys = self._memo.get(recipe) or self._once(recipe, walk)
         for value, key in zip(segment.writes, keys, strict=True):
             env[value] = key
             walk.recipes.setdefault(key, recipe)
+
+    def _once(self, recipe: _Recipe, walk: _Walk) -> tuple[Key, ...]:
+        """Run a segment, unless another thread is at just that: then wait for what it gives.
+
+        Plans that are run side by side begin alike, so their threads would do everything twice.
+        """
+        with self._lock:
+            other = self._running.get(recipe)
+            mine = self._running.setdefault(recipe, Event())
+        if other is not None:
+            other.wait()
+            return self._memo.get(recipe) or self._execute(recipe, walk)
+        try:
+            return self._memo.get(recipe) or self._execute(recipe, walk)
+        finally:
+            with self._lock:
+                del self._running[recipe]
+            mine.set()
 
     def _output(self, value: ir.Value, walk: _Walk) -> Tensor:
         if value in walk.env:
