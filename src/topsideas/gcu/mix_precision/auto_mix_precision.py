@@ -18,7 +18,7 @@ from topsideas.calibration.progress import Progress, Silent
 from topsideas.calibration.references import SampleSource
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.selection import select_ops
-from topsideas.calibration.settings import VALIDATOR_SECONDS, Settings, Validator
+from topsideas.calibration.settings import VALIDATOR_SECONDS, Settings, Validator, sample_bytes
 from topsideas.calibration.team import Team, team_of
 from topsideas.engines.base import Engine, Executable, OwnOps, finalized
 from topsideas.engines.emulator.engine import EmulatorExecutable, emulator_numerics
@@ -201,6 +201,7 @@ class AutoMixPrecision:
             objective=_choice({o.value: o for o in Objective}, objective, "objective"),
             pareto=pareto,
             max_builds=self._max_builds,
+            sample_bytes=sample_bytes(self._options.memory_limit),
         )
         with ExitStack() as stack:
             store = self._store(stack, options)
