@@ -232,6 +232,9 @@ def _import_default_opset(proto: onnx.ModelProto) -> None:
 
 
 def _read_proto(path: Path) -> onnx.ModelProto:
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a device or a pipe"
+        raise ModelError(f"{path}: is {what}, expected the path of an .onnx file")
     if not path.is_file():
         raise ModelError(f"{path}: no such model file; expected the path of an .onnx file")
     try:

@@ -84,7 +84,8 @@ def check_different(paths: dict[str, str | None]) -> None:
     for flag, path in paths.items():
         if path is None or is_device(Path(path)):
             continue
-        other = seen.setdefault(Path(path).resolve(), flag)
+        # As Python 3.10 and 3.11 raise another error on links in a circle than newer ones.
+        other = seen.setdefault(Path(os.path.realpath(path)), flag)
         if other != flag:
             raise UsageError(f"{flag} {path}: is the file of {other} too; expected another path")
 
