@@ -224,7 +224,7 @@ def _ops(console: Console, report: Json, *, verbose: bool) -> None:
         console.print(title, style="bold")
         console.print(table)
     else:
-        console.print(f"none of {len(rows)} ops overflows, holds NaN or fails")
+        console.print(f"under this plan none of {len(rows)} ops overflows, holds NaN or fails")
 
 
 def _headings(report: Json) -> list[str]:
