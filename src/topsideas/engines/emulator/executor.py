@@ -25,6 +25,10 @@ from topsideas.graph.switched import is_switch, taken
 
 _Recipe = tuple[int, frozenset[int], tuple[Key, ...]]
 
+# What a remembered recipe takes was measured to be about so much. All plans on all samples make
+# many, which get this share of the memory in each of two generations, and room for some at least.
+_RECIPE_BYTES, _SHARE, _LEAST = 512, 16, 1 << 16
+
 
 @dataclass(frozen=True, slots=True)
 class _Walk:
@@ -65,6 +69,8 @@ class Executor:
         self._compiler = compiler
         self._store = TensorStore(memory_limit)
         self._memo: dict[_Recipe, tuple[Key, ...]] = {}
+        self._older: dict[_Recipe, tuple[Key, ...]] = {}
+        self._most = max(memory_limit // _SHARE // _RECIPE_BYTES, _LEAST)
         self._releases = releases(segments, graph)
         self._lock = Lock()
         self.node_runs = 0
@@ -73,6 +79,7 @@ class Executor:
     def forget(self) -> None:
         """Drop what is remembered of the plans that were run; sessions stay open."""
         self._memo.clear()
+        self._older.clear()
 
     def run(self, low: frozenset[int], feeds: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """The outputs by name when the ops in ``low`` run low. Raises EngineError."""
@@ -100,7 +107,8 @@ class Executor:
         recipe = segment.index, low & segment.ops, tuple([env[v] for v in segment.reads])
         keys = self._memo.get(recipe)
         if keys is None:
-            keys = self._execute(recipe, walk)
+            keys = self._older.get(recipe)
+            keys = self._execute(recipe, walk) if keys is None else self._remember(recipe, keys)
         for value, key in zip(segment.writes, keys, strict=True):
             env[value] = key
             walk.recipes.setdefault(key, recipe)
@@ -122,13 +130,19 @@ class Executor:
             self.node_runs += segment.size
         keys = tuple([content_key(r) for r in results])
         # Of two threads that ran it at the same time, the first one has said what it gives.
-        known = self._memo.setdefault(recipe, keys)
-        if keys != known:
+        if keys != self._remember(recipe, keys):
             raise EngineError(_differs(segment))
         for key, result in zip(keys, results, strict=True):
             self._store.put(key, result)
             walk.held[key] = result
         return keys
+
+    def _remember(self, recipe: _Recipe, keys: tuple[Key, ...]) -> tuple[Key, ...]:
+        """Keep what a segment gives, or say what is known; what was long not asked for goes."""
+        known = self._memo.setdefault(recipe, self._older.get(recipe, keys))
+        if len(self._memo) > self._most:
+            self._memo, self._older = {}, self._memo
+        return known
 
     def _fetch(self, key: Key, walk: _Walk) -> Tensor:
         """A tensor from memory, or recomputed."""
