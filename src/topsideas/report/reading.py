@@ -28,7 +28,8 @@ def read_whole(path: Path) -> Json:
     try:
         text = bounded_text(path)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read as a report: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: cannot be read as a report: {reason}") from error
     try:
         report = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

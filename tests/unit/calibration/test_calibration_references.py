@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from topsideas.calibration.references import References
+from topsideas.calibration.settings import SAMPLE_BYTES, sample_bytes
 from topsideas.calibration.spill import SpilledArrays
 from topsideas.errors import SampleError, WorkspaceError
 from topsideas.samples.sample import Sample
@@ -47,6 +48,15 @@ def test_a_sample_that_changed_since_the_start_is_refused() -> None:
     changed = _references(Source(3, lambda: _sample(3, 1.5)), digests=digests)
     with pytest.raises(SampleError, match="sample 3: its files changed during the run; expected"):
         changed.inputs(3)
+
+
+def test_what_is_held_of_samples_is_a_share_of_the_limit() -> None:
+    assert sample_bytes(None) == SAMPLE_BYTES == 1 << 30
+    assert sample_bytes(512 << 20) == 64 << 20
+    assert sample_bytes(1 << 40) == SAMPLE_BYTES
+    assert sample_bytes(1) == 0  # nothing is held; each is read again
+    held = _references(*(Source(n, lambda n=n: _sample(n, n)) for n in range(4)), limit=0)
+    assert [held.golden(n)["y"][0] for n in (0, 1, 2, 3, 0)] == [0.0, 2.0, 4.0, 6.0, 0.0]
 
 
 def test_threads_that_read_one_sample_count_it_once() -> None:

@@ -63,7 +63,8 @@ class AutoMixPrecision:
         compile_options: The engine's own options.
         threads: Samples judged side by side; one per processor if None.
         memory_limit: Hold at most so much of weights and intermediate tensors: bytes, or a text
-            like ``8G``; a third of the memory if None. Results do not depend on it.
+            like ``8G``; a third of the memory if None. And an eighth of it, at most 1 GB, of
+            computed golden outputs. Results do not depend on it.
         workspace: A folder that remembers verdicts between runs; none if None.
         executor: Starts workers that judge plans, like
             :class:`topsideas.executors.ray_pool.RayExecutor`; this process if None.
