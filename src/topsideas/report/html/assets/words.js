@@ -86,7 +86,7 @@ const WORDS = {
   cause_unknown: ["Why is not known: it was not traced.", "原因未知：没有跟踪。"],
   born_at: ["born at", "产生于"],
   shows_at: ["shows at", "显现于"],
-  range_of: ["Its outputs in fp32, on all samples: {least} to {most}; half below {middle}, 99 % below {high}.", "所有样本上的 fp32 输出：{least} 到 {most}；一半低于 {middle}，99 % 低于 {high}。"],
+  range_of: ["Its outputs in fp32, on the samples that were traced: {least} to {most}; half below {middle}, 99 % below {high}.", "被跟踪样本上的 fp32 输出：{least} 到 {most}；一半低于 {middle}，99 % 低于 {high}。"],
   range_shares: ["Beyond the format {over}, subnormal {subnormal}, stored as zero {vanishing}.", "超出格式 {over}，次正规 {subnormal}，存成零 {vanishing}。"],
   errors_of: ["Relative error at its output: {low} with all ops low, {plan} with the plan.", "输出处的相对误差：全部低精度 {low}，采用方案 {plan}。"],
   broken_n: ["{n} elements not finite", "{n} 个元素非有限"],
