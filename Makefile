@@ -29,8 +29,9 @@ demo: $(VENV)/installed
 	@echo
 	@echo "the report: $(CURDIR)/$(REPORT)"
 
+# Tests start the command some 200 times: its modules are compiled by the first, whatever the environment says.
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses 2 --quiet
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 2 --quiet
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check src tests examples benchmarks docs

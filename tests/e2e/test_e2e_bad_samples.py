@@ -291,3 +291,22 @@ def test_infinity_in_golden_outputs_is_compared(tmp_path: Path) -> None:
     outcome = bench.run(target="onnx")
     assert (outcome.code, outcome.found["margin"]) == (1, None)
     assert "misses its golden outputs in output 'y', margin inf" in outcome.err
+
+
+def test_a_model_that_gives_other_shapes_than_it_declares_is_taken_as_it_is(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "(float[N,4] x, int64[k] shape) => (float[one] y) { z = Mul(x, x) y = Reshape(z, shape)}"
+    )
+    bench = Bench(tmp_path, text)
+    feeds = {"x": np.full((2, 4), 1e3, np.float32), "shape": np.array([2, 2, 2])}
+    squares = np.full((2, 2, 2), 1e6, np.float32)
+    for number, golden in enumerate((squares, None)):
+        bench.sample(number, feeds, golden if golden is None else {"y": golden})
+    outcome = bench.run("--finalize", target="onnx")
+    assert (outcome.code, outcome.found["fp32_nodes"]) == (0, [0, 1])
+    bench.sample(1, feeds, {"y": squares[0]})
+    outcome = bench.run(target="onnx")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "'y': expected shape [one], found [2,2]: rank 1 against 2" in outcome.err

@@ -69,6 +69,7 @@ class References:
         self._digests = digests or {}
         self._cache: OrderedDict[int, Sample] = OrderedDict()
         self._computed = SpilledArrays(limit)
+        self._as_run: set[int] = set()
         self._limit, self._bytes = limit, 0
         self._heap = Heap(limit // 16)
         self._caching, self._computing = Lock(), Lock()
@@ -84,6 +85,7 @@ class References:
             found = self._cache.get(sample)
         if found is None:
             found = self._unchanged(self._sources[sample].load())
+            self._check_shapes(found)
             with self._caching:
                 if sample not in self._cache:  # else another thread read it meanwhile
                     self._cache[sample] = found
@@ -103,6 +105,15 @@ class References:
                 "when nothing writes to the samples any more"
             )
         return sample
+
+    def _check_shapes(self, sample: Sample) -> None:
+        """Of golden outputs whose shapes are not those declared, ask the model what it gives."""
+        if sample.misfit is None or sample.golden is None or sample.id in self._as_run:
+            return
+        found = self._fp32().run(sample.inputs)
+        if any(np.shape(found[name]) != array.shape for name, array in sample.golden.items()):
+            raise SampleError(sample.misfit)
+        self._as_run.add(sample.id)
 
     def inputs(self, sample: int) -> Arrays:
         """What the model is fed."""

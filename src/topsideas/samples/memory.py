@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from topsideas.errors import SampleError, UsageError
-from topsideas.samples.checks import Sizes, check_arrays, check_names
+from topsideas.samples.checks import Sizes, check_arrays, check_golden, check_names
 from topsideas.samples.conversion import dtype_code
 from topsideas.samples.sample import Array, Sample
 from topsideas.samples.signature import Signature, TensorSpec, dtype_name
@@ -47,12 +47,15 @@ def samples_from_memory(
     for number, (entry, golden) in enumerate(zip(entries, goldens, strict=True)):
         sizes: Sizes = {}
         where = f"sample_inputs[{number}]"
-        inputs = _checked(entry, input_order, signature.inputs, where, sizes)
+        inputs = _arrays(entry, input_order, signature.inputs, where)
+        inputs = check_arrays(inputs, signature.inputs, where, sizes)
+        if golden is None:
+            samples.append(Sample(number, inputs, None))
+            continue
         where = f"sample_outputs[{number}]"
-        expected = golden
-        if golden is not None:
-            expected = _checked(golden, output_order, signature.outputs, where, sizes)
-        samples.append(Sample(number, inputs, expected))
+        found = _arrays(golden, output_order, signature.outputs, where)
+        checked = check_golden(found, signature.outputs, where, sizes)
+        samples.append(Sample(number, inputs, *checked))
     return samples
 
 
@@ -89,12 +92,11 @@ def _goldens(value: object, count: int) -> list[Any]:
     return goldens
 
 
-def _checked(
-    entry: object, order: list[str], specs: Sequence[TensorSpec], where: str, sizes: Sizes
+def _arrays(
+    entry: object, order: list[str], specs: Sequence[TensorSpec], where: str
 ) -> dict[str, Array]:
     values = _named(entry, order, where)
-    arrays = {spec.name: _as_array(values[spec.name], spec, where) for spec in specs}
-    return check_arrays(arrays, specs, where, sizes)
+    return {spec.name: _as_array(values[spec.name], spec, where) for spec in specs}
 
 
 def _named(entry: object, order: list[str], where: str) -> dict[str, object]:

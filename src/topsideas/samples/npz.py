@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from topsideas.errors import SampleError
 from topsideas.samples.archive import MAX_BYTES, read_npz
-from topsideas.samples.checks import Sizes, check_arrays, check_declared
-from topsideas.samples.sample import Array, Sample
-from topsideas.samples.signature import Signature, TensorSpec
+from topsideas.samples.checks import Sizes, check_arrays, check_declared, check_golden
+from topsideas.samples.sample import Sample
+from topsideas.samples.signature import Signature
 
 _NAME = re.compile(r"sample([0-9]+)_(inputs|outputs)\.npz")
 _CONVENTION = (
@@ -47,16 +47,16 @@ class SampleFile:
             SampleError: A file is damaged or does not fit the model.
         """
         sizes: Sizes = {}
-        inputs = self._read(self.inputs_path, self.signature.inputs, sizes)
-        golden = None
-        if self.golden_path is not None:
-            golden = self._read(self.golden_path, self.signature.outputs, sizes)
-        return Sample(self.id, inputs, golden)
-
-    def _read(self, path: Path, specs: Sequence[TensorSpec], sizes: Sizes) -> dict[str, Array]:
-        where = str(path)
-        found = read_npz(path, self.max_bytes, partial(check_declared, specs=specs, where=where))
-        return check_arrays(found, specs, where, sizes)
+        where, specs = str(self.inputs_path), self.signature.inputs
+        fits = partial(check_declared, specs=specs, where=where)
+        found = read_npz(self.inputs_path, self.max_bytes, fits)
+        inputs = check_arrays(found, specs, where, sizes)
+        if self.golden_path is None:
+            return Sample(self.id, inputs, None)
+        where, specs = str(self.golden_path), self.signature.outputs
+        fits = partial(check_declared, specs=[s.of_any_shape() for s in specs], where=where)
+        found = read_npz(self.golden_path, self.max_bytes, fits)
+        return Sample(self.id, inputs, *check_golden(found, specs, where, sizes))
 
 
 @dataclass(frozen=True, slots=True)

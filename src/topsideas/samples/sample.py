@@ -24,11 +24,13 @@ class Sample:
         id: Its number: from the file name, or its place in the list given from Python.
         inputs: Arrays by input name, in the model's order, each of the model's dtype.
         golden: The expected outputs by name, in the model's order; None if not given.
+        misfit: How their shapes depart from those that the model declares; None if they do not.
     """
 
     id: int
     inputs: dict[str, Array]
     golden: dict[str, Array] | None
+    misfit: str | None = None
 
     @cached_property
     def inputs_digest(self) -> str:

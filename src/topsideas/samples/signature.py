@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,10 @@ class TensorSpec:
     def dynamic(self) -> bool:
         """Whether any size is left open."""
         return self.shape is None or any(not isinstance(dim, int) for dim in self.shape)
+
+    def of_any_shape(self) -> TensorSpec:
+        """The same with its shape left open."""
+        return replace(self, shape=None)
 
     def __str__(self) -> str:
         """The spec as messages show it: ``float32[N,3,224,224]``."""

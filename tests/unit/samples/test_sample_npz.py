@@ -286,11 +286,7 @@ def test_a_missing_and_an_extra_array(
         ({"logit": np.zeros((2, 2), np.float32)}, "'logit' is not in the model (did you mean"),
         ({}, "'logits' is missing; expected 'logits', found nothing"),
         ({"logits": np.zeros((2, 2))}, "'logits': expected float32, found float64"),
-        ({"logits": np.zeros((2, 3), np.float32)}, "expected shape [N,2], found [2,3]"),
-        ({"logits": np.zeros((1, 2, 2), np.float32)}, "rank 2 against 3"),
         ({"logits": np.full((2, 2), np.nan, np.float32)}, "holds NaN in 4 of 4 elements"),
-        # Golden outputs of another sample.
-        ({"logits": np.zeros((5, 2), np.float32)}, "'N' is 5 at axis 0 of 'logits' but 2 at"),
     ],
 )
 def test_golden_outputs_that_do_not_fit(
@@ -343,3 +339,23 @@ def test_the_size_limit_reaches_the_reader(
     write("sample0_inputs.npz", good)
     with pytest.raises(SampleError, match="expected at most 100"):
         list(scan_folder(tmp_path, signature, max_bytes=100))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "part"),
+    [
+        ({"logits": np.zeros((2, 3), np.float32)}, "expected shape [N,2], found [2,3]"),
+        ({"logits": np.zeros((1, 2, 2), np.float32)}, "rank 2 against 3"),
+        # Golden outputs of another sample.
+        ({"logits": np.zeros((5, 2), np.float32)}, "'N' is 5 at axis 0 of 'logits' but 2 at"),
+    ],
+)
+def test_golden_outputs_of_other_shapes_are_read_with_what_is_to_be_raised(
+    tmp_path: Path, write: Write, signature: Signature, good: Arrays, outputs: Arrays, part: str
+) -> None:
+    write("sample0_inputs.npz", good)
+    path = write("sample0_outputs.npz", outputs)
+    (sample,) = scan_folder(tmp_path, signature)
+    assert sample.misfit is not None
+    assert sample.misfit.startswith(f"{path}: ")
+    assert part in sample.misfit
