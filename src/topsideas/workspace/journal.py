@@ -140,8 +140,8 @@ class Journal:
             database.execute("PRAGMA journal_mode = WAL").close()
             database.execute("PRAGMA synchronous = NORMAL").close()
             database.execute(_CREATE).close()
-            database.execute(_GET, ("", "")).fetchone()
             _check_structure(database)
+            database.execute(_GET, ("", "")).fetchone()
         except BaseException:
             database.close()
             raise

@@ -25,8 +25,9 @@ from topsideas.graph.switched import is_switch, taken
 
 _Recipe = tuple[int, frozenset[int], tuple[Key, ...]]
 
-# What a remembered recipe takes was measured to be about so much. All plans on all samples make
-# many, which get this share of the memory in each of two generations, and room for some at least.
+# A remembered recipe takes about so much: three tuples, a set, two keys and its place. All plans
+# on all samples make many, which get this share of the memory in each of two generations, and
+# room for some at least.
 _RECIPE_BYTES, _SHARE, _LEAST = 512, 16, 1 << 16
 
 
