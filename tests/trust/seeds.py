@@ -90,6 +90,7 @@ def _report() -> bytes:
 
 def _with_devices() -> bytes:
     proto = model(MODELS["squares"])
+    proto.ir_version = 11  # the first that knows them
     proto.graph.node[0].device_configurations.add(configuration_id="both")
     return proto.SerializeToString()
 
