@@ -90,9 +90,9 @@ def many_runs(count: int, at_once: int) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--samples", type=int, nargs="*", default=[1000, 10_000])
+    parser.add_argument("--samples", type=int, nargs="*", default=[2500, 10_000])
     parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--at_once", type=int, default=8)
+    parser.add_argument("--at_once", type=int, default=10)
     args = parser.parse_args()
     many_samples(args.samples)
     if args.runs:

@@ -207,8 +207,9 @@ def test_a_model_that_the_engine_cannot_run_is_an_engine_failure(
 
 def test_a_missing_model_and_a_folder_are_refused(tmp_path: Path) -> None:
     bench = plain_bench(tmp_path, GENTLE)
-    for path in (tmp_path / "no.onnx", bench.samples):
-        check(bench, path, 2, "no such model file; expected the path of an .onnx file")
+    expected = "expected the path of an .onnx file"
+    check(bench, tmp_path / "no.onnx", 2, f"no such model file; {expected}")
+    check(bench, bench.samples, 2, f"is a folder, {expected}")
 
 
 def test_a_name_that_several_ops_bear_is_refused_with_their_ids(tmp_path: Path) -> None:

@@ -251,10 +251,26 @@ def test_a_missing_folder_and_a_file_are_refused(tmp_path: Path) -> None:
         assert (outcome.code, text in outcome.err) == (2, True)
 
 
-def test_a_pipe_among_the_samples_is_never_opened(tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", ["inputs", "outputs"])
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (os.mkfifo, "is no file, expected an npz archive; repair it, or remove"),
+        (os.mkdir, "is no file"),
+        (lambda path: path.symlink_to("/nonexistent"), "is a link that leads to no file"),
+        (lambda path: path.symlink_to(path.name), "is a link that leads to no file"),
+        (lambda path: path.symlink_to("/dev/zero"), "is a link that leads to no file"),
+    ],
+    ids=["pipe", "folder", "broken link", "circle", "device"],
+)
+def test_a_sample_that_is_no_file_is_neither_opened_nor_left_out(
+    tmp_path: Path, make: Callable[[Path], object], text: str, role: str
+) -> None:
     bench = plain_bench(tmp_path, GENTLE)
-    os.mkfifo(bench.samples / "sample1_inputs.npz")
-    assert bench.run().found["samples"] == [0]
+    make(bench.samples / f"sample{int(role == 'inputs')}_{role}.npz")
+    outcome = bench.run()
+    assert (outcome.code, outcome.report) == (2, None)
+    assert text in outcome.err
 
 
 def test_files_that_look_like_samples_are_mentioned(tmp_path: Path) -> None:

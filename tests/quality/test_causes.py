@@ -272,6 +272,27 @@ def test_a_layer_normalisation_in_parts_is_fused_or_rescaled() -> None:
     assert kinds["fuse_layernorm"]["size"] == 0
 
 
+def test_repairs_of_different_ops_are_judged_together() -> None:
+    """Two overflows far apart: each is scaled away by itself, then both."""
+    text = """g (float[2,4] x) => (float[2,4] y)
+    <float c = {300.0}, float d = {0.5}> {
+        a = Mul(x, c)
+        s = Mul(a, a)
+        r = Sqrt(s)
+        m = Div(r, c)
+        h = Mul(m, d)
+        b = Mul(h, c)
+        t = Mul(b, b)
+        q = Sqrt(t)
+        y = Div(q, c)
+    }"""
+    two = Planted("two overflows", parse(text), ({"x": ramp(1, 2, 2, 4)},), frozenset())
+    found = {tuple(r["frees"]): r for r in _repairs(two) if r["kind"] != "bf16"}
+    assert found[1, 2, 6, 7]["kind"] == "together"
+    assert found[1, 2, 6, 7]["size"] == 0
+    assert found[1, 2]["size"] == found[6, 7]["size"] == 2
+
+
 @pytest.mark.parametrize("planted", [counts(), epsilon()], ids=lambda planted: planted.name)
 def test_what_does_not_pass_is_not_suggested(planted: Planted) -> None:
     """Raising the epsilon of an output that shows its logarithm changes the answer."""

@@ -1,7 +1,7 @@
 """Feeds changed files to the command line and watches what it does.
 
-``python -m tests.trust.fuzzing --seconds 3600`` records figures; with the package ``atheris`` what
-to change is guided by the code that a file reaches. Each file must lead to an exit code that is
+``python -m tests.trust.fuzzing --seconds 3600`` records figures. The package ``atheris`` guides by
+the code that a file reaches what is changed next. Each file must lead to an exit code that is
 documented, with one line that says what is wrong, no traceback, nothing written elsewhere, and
 memory that stays bounded.
 """
@@ -22,6 +22,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -225,7 +226,7 @@ class Recorder:
 
 
 def _one_target(target: str, seconds: float, seed: int, folder: Path) -> None:
-    """Attack one target, guided by coverage where atheris is installed; ends the process."""
+    """Attack one target, guided by coverage; ends the process."""
     import atheris
 
     recorder, rng = Recorder(folder), random.Random(f"{target} {seed}")
@@ -269,7 +270,7 @@ def _hour(seconds: float, folder: Path) -> None:
     end, turn, recorder = time.monotonic() + seconds, 0, Recorder(folder)
     while time.monotonic() < end:
         target = list(MUTATORS)[turn % len(MUTATORS)]
-        slice_ = min(300.0, end - time.monotonic())
+        slice_ = min(300.0, seconds / len(MUTATORS), end - time.monotonic())
         words = ["--target", target, "--seconds", f"{slice_:.0f}", "--seed", str(turn)]
         done = subprocess.run(
             [sys.executable, "-m", __spec__.name, *words, "--folder", str(folder)],
@@ -293,6 +294,10 @@ def _main() -> None:
     parser.add_argument("--target", choices=MUTATORS)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if find_spec("atheris") is None:
+        parser.error(
+            "the package atheris is not installed; expected it. Remedy: pip install atheris"
+        )
     if args.target:
         _one_target(args.target, args.seconds, args.seed, args.folder)
     else:

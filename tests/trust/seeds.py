@@ -88,12 +88,19 @@ def _report() -> bytes:
     return json.dumps(report).encode()
 
 
+def _with_devices() -> bytes:
+    proto = model(MODELS["squares"])
+    proto.ir_version = 11  # the first that knows them
+    proto.graph.node[0].device_configurations.add(configuration_id="both")
+    return proto.SerializeToString()
+
+
 def seeds() -> dict[str, dict[str, bytes]]:
     """Files by target and name."""
     x = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
     return {
         "model": {name: model(text).SerializeToString() for name, text in MODELS.items()}
-        | {"external": _with_external_data()},
+        | {"external": _with_external_data(), "devices": _with_devices()},
         "npz": {
             "plain": _npz(x=x),
             "compressed": _npz(compressed=True, x=x),

@@ -6,7 +6,8 @@ import copy
 import os
 import random
 import shutil
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -89,3 +90,77 @@ def test_a_file_that_was_cut_changes_no_result(sound: Bench, tmp_path: Path, cut
         if path.name not in ("workspace.json", "manifest.json"):
             path.write_bytes(path.read_bytes()[:cut])
     _check(bench, sound, bench.workspace)
+
+
+# --- a journal that somebody edited -------------------------------------------------------------
+
+_ROWS = "SELECT kind, key, value, checksum FROM results"
+Rows = list[tuple[str, str, bytes, bytes]]
+
+
+def _swapped(database: sqlite3.Connection, rows: Rows) -> None:
+    """Each row gets the value and the checksum of the next one."""
+    for (kind, key, *_), (*_, value, checksum) in zip(rows, rows[1:] + rows[:1], strict=True):
+        update = "UPDATE results SET value = ?, checksum = ? WHERE kind = ? AND key = ?"
+        database.execute(update, (value, checksum, kind, key))
+
+
+def _doubled(database: sqlite3.Connection, rows: Rows) -> None:
+    """Every row is there again, under the key of the next one of its kind and under a new key."""
+    for kind, key, value, checksum in rows:
+        for other in [f"{key}x", *(k for name, k, *_ in rows if name == kind and k != key)][:2]:
+            insert = "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?)"
+            database.execute(insert, (kind, other, value, checksum))
+
+
+def _emptied(database: sqlite3.Connection, _: Rows) -> None:
+    database.execute("UPDATE results SET value = x'', checksum = x''")
+
+
+def _another(database: sqlite3.Connection, _: Rows) -> None:
+    database.execute("DROP TABLE results")
+    database.execute("CREATE TABLE results (a INTEGER)")
+
+
+def _refusing(database: sqlite3.Connection, _: Rows) -> None:
+    """SQL that came with the file would run at each verdict."""
+    database.execute(
+        "CREATE TRIGGER t BEFORE INSERT ON results BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+
+
+def _forgetting(database: sqlite3.Connection, _: Rows) -> None:
+    database.execute("CREATE TRIGGER t AFTER INSERT ON results BEGIN DELETE FROM results; END")
+
+
+@pytest.mark.parametrize("edit", [_swapped, _doubled, _emptied, _another, _refusing, _forgetting])
+def test_a_journal_that_was_edited_changes_no_result(
+    sound: Bench, tmp_path: Path, edit: Callable[[sqlite3.Connection, Rows], None]
+) -> None:
+    bench = _copy(sound, tmp_path)
+    journal = next(bench.workspace.rglob("journal.sqlite"))
+    database = sqlite3.connect(journal)
+    edit(database, database.execute(_ROWS).fetchall())
+    database.commit()
+    database.close()
+    _check(bench, sound, journal)
+    assert bench.run().found["search"]["evaluations"] == 0  # what was lost is on record again
+
+
+@pytest.mark.parametrize("part", ["page removed", "pages exchanged", "twice", "of another run"])
+def test_a_journal_of_parts_changes_no_result(sound: Bench, tmp_path: Path, part: str) -> None:
+    bench = _copy(sound, tmp_path / "bench")
+    journal = next(bench.workspace.rglob("journal.sqlite"))
+    content = journal.read_bytes()
+    pages = [content[i : i + 4096] for i in range(0, len(content), 4096)]
+    if part == "of another run":
+        other = squares_bench(tmp_path / "other", 3)
+        other.run()
+        content = next(other.workspace.rglob("journal.sqlite")).read_bytes()
+    elif part == "twice":
+        content *= 2
+    else:
+        pages[1:3] = pages[2:3] if part == "page removed" else pages[2:0:-1]
+        content = b"".join(pages)
+    journal.write_bytes(content)
+    _check(bench, sound, journal)

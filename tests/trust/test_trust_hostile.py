@@ -199,6 +199,9 @@ def test_a_pipe_without_an_end_is_not_read_to_it(tmp_path: Path) -> None:
     outcome = bench.run("--compile_options", "@/dev/zero")
     assert (outcome.code, outcome.report) == (2, None)
     assert "/dev/zero: over 256 MB" in outcome.err
+    for words in (["report", "/dev/zero"], ["compare", "/dev/zero", "/dev/zero"]):
+        code, _, err = run_words(["onnx", *words])
+        assert (code, "/dev/zero: cannot be read as a report: over 256 MB" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

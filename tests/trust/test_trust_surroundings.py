@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.e2e_bench import SQUARES_ANSWER, Bench, run_words, squares_bench
+from topsideas.cli.mix_precision import _Run
 
 FAILS = "FAIL  all candidate ops in low precision"
 
@@ -176,6 +178,46 @@ def test_no_output_of_any_command_replaces_another_kind_of_file(squares: Bench) 
         for _ in range(2):  # its own is replaced
             assert run_words([*words, "--output", target])[0] == 0, words
         Path(target).unlink()
+
+
+def test_links_in_a_circle_are_refused_as_outputs(squares: Bench) -> None:
+    (circle := squares.folder / "circle").symlink_to("circle")
+    outcome = squares.run("--output_json", circle)
+    assert outcome.code in (0, 2)  # Python 3.10 to 3.12 see no file there
+    assert "Traceback" not in outcome.err
+    assert outcome.code == 0 or str(circle) in outcome.err
+
+
+def test_a_file_that_appears_while_the_run_lasts_is_not_written_over(
+    squares: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = squares.folder / "mine.json"
+    written = _Run._written
+
+    def meanwhile(*args: Any) -> Any:
+        mine.write_text("{}")
+        return written(*args)
+
+    monkeypatch.setattr(_Run, "_written", meanwhile)
+    outcome = squares.run("--output_json", mine)
+    assert (outcome.code, mine.read_text()) == (2, "{}")
+    assert outcome.out.startswith("PASS  2 ops in fp32")
+    assert "exists and is no report, so it is not overwritten" in outcome.err
+
+
+def test_an_artefact_is_not_replaced_by_a_report(squares: Bench) -> None:
+    squares.workspace.mkdir()
+    outcome = squares.run("--output_json", target := squares.workspace / "fp16.executable")
+    assert outcome.code == 2
+    assert outcome.out.startswith("PASS  2 ops in fp32")
+    assert f"{target}: exists and is no report" in outcome.err
+    assert squares.run().code == 0  # what was written there is the tool's own still
+
+
+def test_the_path_of_a_variable_that_is_not_set_is_no_workspace(squares: Bench) -> None:
+    outcome = squares.run("--workspace", "")
+    assert outcome.code == 2
+    assert "the path of the workspace is empty; expected a folder" in outcome.err
 
 
 # --- environment --------------------------------------------------------------------------------

@@ -221,13 +221,17 @@ def make_problem(
         return Journal(store, about, settings.judging())
 
     own, fp32 = golden is None, golden or (lambda: fp32_runner(engine, model.candidates))
+
+    def references(of: Sequence[SampleSource]) -> References:
+        return References(of, fp32, own=own, digests=digests, limit=settings.sample_bytes)
+
     return Problem(
         model=model,
         engine=engine,
         precision=precision,
         settings=settings,
-        references=References(sources, fp32, own=own, digests=digests),
-        held=References(held, fp32, own=own, digests=digests) if held else None,
+        references=references(sources),
+        held=references(held) if held else None,
         journal=journal(engine),
         proposer=_proposer(proposer, proposers, journal),
         team=team,

@@ -10,14 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from topsideas.calibration.heap import Heap
+from topsideas.calibration.settings import SAMPLE_BYTES
 from topsideas.calibration.spill import SpilledArrays
 from topsideas.engines.base import Engine, Once, Runnable
 from topsideas.errors import SampleError
 from topsideas.plan import PrecisionPlan
 from topsideas.samples.sample import Sample
-
-# Samples are read again when they do not fit; the arrays of a working set should stay.
-_CACHE_BYTES = 1 << 30
 
 Arrays = dict[str, Any]
 
@@ -49,6 +47,8 @@ class References:
         fp32: Opens what runs the model in fp32.
         own: Whether the engine's own fp32 runs are as good.
         digests: What each sample must hold whenever it is read; not compared where None.
+        limit: Bytes of samples to hold, and of computed golden outputs; what does not fit is
+            read again.
 
     Attributes:
         own: The same.
@@ -61,16 +61,17 @@ class References:
         *,
         own: bool = True,
         digests: Mapping[int, Sequence[str | None]] | None = None,
+        limit: int = SAMPLE_BYTES,
     ) -> None:
         self._sources = {source.id: source for source in sources}
         self._fp32 = fp32
         self.own = own
         self._digests = digests or {}
         self._cache: OrderedDict[int, Sample] = OrderedDict()
-        self._computed = SpilledArrays(_CACHE_BYTES)
+        self._computed = SpilledArrays(limit)
         self._as_run: set[int] = set()
-        self._bytes = 0
-        self._heap = Heap(_CACHE_BYTES // 16)
+        self._limit, self._bytes = limit, 0
+        self._heap = Heap(limit // 16)
         self._caching, self._computing = Lock(), Lock()
 
     @property
@@ -89,7 +90,7 @@ class References:
                 if sample not in self._cache:  # else another thread read it meanwhile
                     self._cache[sample] = found
                     self._bytes += _size(found)
-                while self._bytes > _CACHE_BYTES and len(self._cache) > 1:
+                while self._bytes > self._limit and len(self._cache) > 1:
                     size = _size(self._cache.popitem(last=False)[1])
                     self._bytes -= size
                     self._heap.freed(size)

@@ -1,13 +1,14 @@
 """Repairs that are cheaper than fp32, suggested only after the judge has passed them.
 
 Each is tried by itself on the answer: the ops it frees run low, all others stay as they were, and
-every sample must pass in every execution that is asked of an answer.
+every sample must pass in every execution that is asked of an answer. Those that pass and free
+different ops are then judged once more, together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,7 @@ class RepairSearch:
     place: Place
     progress: Progress
     tried: int = 0
+    _passed: list[tuple[frozenset[int], Change]] = field(default_factory=list)
 
     def run(self) -> Json:
         """What was verified: ``tried``, and ``found`` with one object per repair."""
@@ -93,7 +95,7 @@ class RepairSearch:
         self._total = self._cost(self.problem.model, self.problem.engine, self.plan)
         ideas = [] if self._is_too_large() else list(self._ideas())
         found = [repair for idea in ideas if (repair := self._try(idea)) is not None]
-        found += [repair] if (repair := self._bf16()) is not None else []
+        found += [repair for repair in (self._together(), self._bf16()) if repair is not None]
         return {"tried": self.tried, "found": found}
 
     def _is_too_large(self) -> bool:
@@ -158,8 +160,26 @@ class RepairSearch:
             judged += 1
             found = self._judged(idea, bench, words)
             if found is not None:
+                self._passed.append((frozenset(found["frees"]), change))
                 return found
         return None
+
+    def _together(self) -> Json | None:
+        """All that passed and frees other ops than the ones before: two may spoil each other."""
+        freed: frozenset[int] = frozenset()
+        chosen: list[Change] = []
+        for frees, change in self._passed:
+            if not frees & freed:
+                chosen.append(change)
+                freed |= frees
+        if len(chosen) < 2 or self.tried >= _MOST:
+            return None
+        bench = Workbench(self.problem.model.graph_model)
+        try:
+            words = [line for change in chosen for line in change(bench)]
+        except NotApplicable:
+            return None
+        return self._judged(_Idea("together", freed, chosen), bench, words)
 
     def _judged(self, idea: _Idea, bench: Workbench, words: list[str]) -> Json | None:
         self.tried += 1

@@ -169,7 +169,8 @@ def _read_text(path: Path) -> str:
     try:
         return bounded_text(path)
     except (OSError, ValueError) as error:
-        raise PlanError(f"cannot read op ids from {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise PlanError(f"cannot read op ids from {path}: {reason}") from error
 
 
 def _report(text: str) -> dict[str, Any]:

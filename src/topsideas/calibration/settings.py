@@ -13,6 +13,11 @@ from topsideas.search.objective import Objective
 from topsideas.search.oracle import Budget
 from topsideas.stats.criteria import Cosine, Criterion, Tolerance
 
+SAMPLE_BYTES = 1 << 30
+"""Samples that are held, and as much of golden outputs that were computed."""
+
+_SHARE_OF_LIMIT = 8
+
 VALIDATOR_SECONDS = 600.0
 """The longest that the user's rule may take by default: it then hangs, most likely."""
 
@@ -62,6 +67,7 @@ class Settings:
         pareto: Also judge a few plans smaller and larger than the answer.
         max_builds: Where plans are proposed by the emulator, how many may be built on the engine
             besides the two controls.
+        sample_bytes: How much of the samples is held in memory, and of computed golden outputs.
     """
 
     criterion: Criterion = field(default_factory=Tolerance)
@@ -73,6 +79,7 @@ class Settings:
     objective: Objective = Objective.OPS
     pareto: bool = False
     max_builds: int = 4
+    sample_bytes: int = SAMPLE_BYTES
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.bound) and 0 < self.bound <= 1):
@@ -86,6 +93,12 @@ class Settings:
         named = {"cos_sim": rule.threshold} if isinstance(rule, Cosine) else _tolerance(rule)
         own = self.validator and {"scope": self.validator.scope, **self.validator.identity}
         return {**named, "margin": self.bound, "validator": own}
+
+
+def sample_bytes(memory_limit: int | None) -> int:
+    """What is held of samples where a limit is set for weights and tensors: a share of it."""
+    limit = SAMPLE_BYTES * _SHARE_OF_LIMIT if memory_limit is None else memory_limit
+    return min(SAMPLE_BYTES, limit // _SHARE_OF_LIMIT)
 
 
 def _tolerance(rule: Tolerance) -> dict[str, float]:

@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         # What was not foreseen where it happened: a name too long, a disk that is full.
-        _say(str(error))
+        known = error.filename or not error.strerror
+        _say(str(error) if known else f"cannot write the output: {error.strerror}")
         return TopsideasError.exit_code
     except MemoryError as error:
         _say(

@@ -242,8 +242,9 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         "--memory_limit",
         type=_memory,
         metavar="SIZE",
-        help="hold at most so much of weights and intermediate tensors, like 8G or 512M; what "
-        "does not fit is read or computed again, results stay (default: a third of the memory)",
+        help="hold at most so much of weights and intermediate tensors, like 8G or 512M, and an "
+        "eighth of it of samples; what does not fit is read or computed again, results stay "
+        "(default: a third of the memory)",
     )
 
 

@@ -142,9 +142,11 @@ class _Run:
     def _write_reports(self, report: dict[str, Any]) -> None:
         if self.args.output_json:
             with self._answer_first():
+                check_target(self.args.output_json)  # again: hours have passed
                 write_json(report, Path(self.args.output_json))
         if self.args.output_html:
             with self._answer_first():
+                check_target(self.args.output_html, "--output_html", OPENING)
                 write_text(page(report), Path(self.args.output_html))
 
     def _check_model(self, workspace: Workspace) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from topsideas.calibration.selection import bounded_text
-from topsideas.calibration.settings import Settings, Validator
+from topsideas.calibration.settings import Settings, Validator, sample_bytes
 from topsideas.cli.low_format import OVERFLOW_OF_TARGET
 from topsideas.cli.workers import devices
 from topsideas.engines.emulator.runtime import default_threads
@@ -47,6 +47,7 @@ def settings(args: Namespace, must_keep: frozenset[int]) -> Settings:
         objective=Objective(args.objective),
         pareto=args.pareto,
         max_builds=args.max_builds,
+        sample_bytes=sample_bytes(args.memory_limit),
     )
 
 

@@ -22,7 +22,7 @@ from topsideas.plan import PrecisionPlan
 from topsideas.precision import PRECISIONS, Numerics, Overflow, Precision
 from topsideas.report.files import VERDICTS, check_target, write_json
 from topsideas.report.output import standard_output
-from topsideas.report.text import number, printable
+from topsideas.report.text import number, ops_in_fp32, printable
 from topsideas.samples.npz import scan_folder
 from topsideas.samples.signature import signature_of
 from topsideas.stats.criteria import Cosine, Tolerance
@@ -141,7 +141,7 @@ def _show(found: Json) -> None:
     passed = found["verdict"] == "pass"
     engine = found["engine"]
     console.print(
-        f"{found['verdict'].upper()}  {len(found['fp32_nodes'])} ops in fp32, margin "
+        f"{found['verdict'].upper()}  {ops_in_fp32(len(found['fp32_nodes']))}, margin "
         f"{number(found['margin'], 'not finite')} on {printable(engine['name'])} "
         f"{printable(engine['version'])}, {printable(engine['device'])}",
         style="bold green" if passed else "bold red",

@@ -150,6 +150,7 @@ def _build(
             f"{_name(path)}: not a usable ONNX graph: {_root_cause(error)}"
         ) from error
     _check_defined(model, path)
+    _check_devices(model, path)
     if path is not None:
         ir.external_data.set_base_dir(model.graph, path.parent.resolve())
         take_in(model.graph, _STAYS_OUTSIDE)
@@ -171,6 +172,17 @@ def _check_defined(model: ir.Model, path: Path | None) -> None:
                 raise ModelError(
                     f"{_name(path)}: not a valid ONNX model: nothing makes the value "
                     f"{value.name!r}; expected a node, an input or a weight of that name"
+                )
+
+
+def _check_devices(model: ir.Model, path: Path | None) -> None:
+    """What says on which of several devices an op runs must name them, or nothing can write it."""
+    for node in (node for graph in model.graphs() for node in graph):
+        for found in getattr(node, "device_configurations", ()):  # of newer versions of onnx-ir
+            if found.configuration is None:
+                raise ModelError(
+                    f"{_name(path)}: not a valid ONNX model: an op {node.op_type} has a device "
+                    "configuration without a name; expected one of the model's, or none"
                 )
 
 
@@ -232,6 +244,9 @@ def _import_default_opset(proto: onnx.ModelProto) -> None:
 
 
 def _read_proto(path: Path) -> onnx.ModelProto:
+    if path.exists() and not path.is_file():
+        what = "a folder" if path.is_dir() else "a device or a pipe"
+        raise ModelError(f"{path}: is {what}, expected the path of an .onnx file")
     if not path.is_file():
         raise ModelError(f"{path}: no such model file; expected the path of an .onnx file")
     try:

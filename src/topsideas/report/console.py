@@ -12,7 +12,7 @@ from rich.text import Text
 from topsideas.report.causes import cause_name
 from topsideas.report.output import plain_console, plain_text, standard_output
 from topsideas.report.repairs import repair_lines
-from topsideas.report.text import change, count, number, printable, share, similarity
+from topsideas.report.text import change, count, number, ops_in_fp32, printable, share, similarity
 
 Json = dict[str, Any]
 
@@ -90,7 +90,7 @@ def _size(report: Json) -> str:
         return "all candidate ops in low precision"
     if _is_unknown(report):
         return "all ops in fp32: the search stopped before it knew a smaller plan"
-    return f"{len(kept)} op{'s' if len(kept) > 1 else ''} in fp32"
+    return ops_in_fp32(len(kept))
 
 
 def _network(console: Console, report: Json) -> None:
@@ -224,7 +224,7 @@ def _ops(console: Console, report: Json, *, verbose: bool) -> None:
         console.print(title, style="bold")
         console.print(table)
     else:
-        console.print(f"none of {len(rows)} ops overflows, holds NaN or fails")
+        console.print(f"under this plan none of {len(rows)} ops overflows, holds NaN or fails")
 
 
 def _headings(report: Json) -> list[str]:

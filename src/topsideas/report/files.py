@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import re
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,8 @@ def check_different(paths: dict[str, str | None]) -> None:
     for flag, path in paths.items():
         if path is None or is_device(Path(path)):
             continue
-        other = seen.setdefault(Path(path).resolve(), flag)
+        # As Python 3.10 and 3.11 raise another error on links in a circle than newer ones.
+        other = seen.setdefault(Path(os.path.realpath(path)), flag)
         if other != flag:
             raise UsageError(f"{flag} {path}: is the file of {other} too; expected another path")
 
@@ -104,7 +107,9 @@ def write_json(report: dict[str, Any], path: Path) -> None:
     Raises:
         UsageError: The path cannot be written.
     """
-    write_text(json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n", path)
+    encoder = json.JSONEncoder(indent=1, allow_nan=False, ensure_ascii=False)
+    # Piece by piece: the pieces of a large report take ten times its size.
+    _write(chain(encoder.iterencode(report), "\n"), path)
 
 
 def write_text(text: str, path: Path) -> None:
@@ -113,24 +118,32 @@ def write_text(text: str, path: Path) -> None:
     Raises:
         UsageError: The path cannot be written.
     """
-    # A path that is no text holds lone surrogates; backslashed, they are JSON's own escapes.
-    content = text.encode("utf-8", "backslashreplace")
+    _write((text,), path)
+
+
+def _write(pieces: Iterable[str], path: Path) -> None:
     try:
         if is_device(path):
-            with path.open("wb") as stream:
-                stream.write(content)
+            _fill(path, pieces)
         else:
-            _replace(path, content)
+            _replace(path, pieces)
     except OSError as error:
         raise UsageError(f"cannot write the report to {path}: {error.strerror}") from error
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _fill(path: Path, pieces: Iterable[str]) -> None:
+    # A path that is no text holds lone surrogates; backslashed, they are JSON's own escapes.
+    # Line ends stay as they are.
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+        stream.writelines(pieces)
+
+
+def _replace(path: Path, pieces: Iterable[str]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
+        _fill(temporary, pieces)
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise

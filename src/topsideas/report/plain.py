@@ -16,8 +16,9 @@ from topsideas.report.text import change, number, printable, similarity
 
 Json = dict[str, Any]
 
-# What means something in Markdown, or in the HTML that it may hold.
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+\-!|~&])")
+# What means something in Markdown, or in the HTML that it may hold: anywhere, or at the beginning
+# of a line or of an item, where it would begin a list, a heading or a rule.
+_SPECIAL = re.compile(r"([\\`*_\[\]<>#|~&$])|^(\s*)([+\-=])|^(\s*[0-9]+)([.)])")
 # A spreadsheet takes a cell that begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _STATES = ("pinned", "low", "fp32")
@@ -103,7 +104,12 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[s
 
 def escaped(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return _SPECIAL.sub(r"\\\1", printable(text))
+    return _SPECIAL.sub(_backslashed, printable(text))
+
+
+def _backslashed(found: re.Match[str]) -> str:
+    anywhere, blank, sign, number, end = (group or "" for group in found.groups())
+    return f"{blank}{number}\\{anywhere}{sign}{end}"
 
 
 def _code(text: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from topsideas.calibration.selection import bounded_text
 from topsideas.errors import UsageError
 from topsideas.report.document import SCHEMA_VERSION
 from topsideas.report.schema import report_schema
@@ -25,9 +26,10 @@ def read_whole(path: Path) -> Json:
         UsageError: The file cannot be read, is no report, or one of another schema version.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read as a report: {error}") from error
+        text = bounded_text(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: cannot be read as a report: {reason}") from error
     try:
         report = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

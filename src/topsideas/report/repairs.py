@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from topsideas.report.text import change, number
+from topsideas.report.text import change, number, ops_in_fp32
 
 Json = dict[str, Any]
 
@@ -47,5 +47,5 @@ def _line(repair: Json) -> str:
     where = f": {repair['model']}" if repair["model"] is not None else ""
     return (
         f"op {ops}: {repair['text']} ({'; '.join(repair['changes'])}): {passed} on every sample, "
-        f"{repair['size']} ops in fp32 left, cost {change(repair['cost'], 1.0)}{where}"
+        f"{ops_in_fp32(repair['size'])} left, cost {change(repair['cost'], 1.0)}{where}"
     )

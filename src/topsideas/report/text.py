@@ -46,3 +46,8 @@ def count(part: int, whole: int) -> str:
 def printable(text: str) -> str:
     """Names come from files: control characters must not reach the terminal."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def ops_in_fp32(count: int) -> str:
+    """A plan's size in words."""
+    return f"{count} op{'' if count == 1 else 's'} in fp32"

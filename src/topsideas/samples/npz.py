@@ -92,6 +92,7 @@ def scan_folder(
     """
     folder = Path(path)
     names = _file_names(folder)
+    _refuse_other_than_files(folder)
     inputs, outputs = _by_id(folder, names, "inputs"), _by_id(folder, names, "outputs")
     ignored = tuple(name for name in names if _looks_like_sample(name))
     _check_any(folder, names, ignored, inputs or outputs)
@@ -112,6 +113,17 @@ def _file_names(folder: Path) -> list[str]:
         raise SampleError(f"{folder}: no such sample folder; {_CONVENTION}") from error
     except OSError as error:
         raise SampleError(f"{folder}: cannot be read: {error.strerror}") from error
+
+
+def _refuse_other_than_files(folder: Path) -> None:
+    """A broken link would make the evidence smaller than the user believes it is."""
+    for entry in sorted(folder.iterdir()):
+        if _NAME.fullmatch(entry.name) and not entry.is_file():
+            found = "a link that leads to no file" if entry.is_symlink() else "no file"
+            raise SampleError(
+                f"{entry}: is {found}, expected an npz archive; repair it, or remove it if the "
+                "sample is not to be judged"
+            )
 
 
 def _by_id(folder: Path, names: Iterable[str], role: str) -> dict[int, Path]:

@@ -40,12 +40,13 @@ class ArrayCache:
         self._limit = limit
         self._lock = threading.Lock()
         self._sizes = self._scan()
+        self._used = sum(self._sizes.values())
         self._evict()
 
     @property
     def usage(self) -> int:
         """Bytes that the files take."""
-        return sum(self._sizes.values())
+        return self._used
 
     def get(self, kind: str, key: str) -> dict[str, Array] | None:
         """The arrays, or None if there are none or their file is damaged."""
@@ -78,6 +79,7 @@ class ArrayCache:
                 return
             # The checksum finds what a power cut spoils, so waiting for the disk buys nothing.
             replace_file(path, lambda target: _save(target, members), durable=False)
+            self._used += path.stat().st_size - self._sizes.get(path, 0)
             self._sizes[path] = path.stat().st_size
             self._sizes.move_to_end(path)
             self._evict()
@@ -109,15 +111,12 @@ class ArrayCache:
         return [p for p in self._folder.glob("*/*.npz") if p.is_file() and not p.is_symlink()]
 
     def _evict(self) -> None:
-        used = self.usage
-        while used > self._limit:
-            path, size = next(iter(self._sizes.items()))
-            self._drop(path)
-            used -= size
+        while self._used > self._limit:
+            self._drop(next(iter(self._sizes)))
 
     def _drop(self, path: Path) -> None:
         remove_file(path)
-        del self._sizes[path]
+        self._used -= self._sizes.pop(path)
 
 
 def _encode(arrays: Mapping[str, Array], entry: str) -> dict[str, Array]:

@@ -18,10 +18,12 @@ from topsideas.workspace.keys import canonical_json
 
 _log = logging.getLogger("topsideas.workspace")
 
-_SCHEMA = (
-    "CREATE TABLE IF NOT EXISTS results (kind TEXT NOT NULL, key TEXT NOT NULL, "
+_TABLE = (
+    "results (kind TEXT NOT NULL, key TEXT NOT NULL, "
     "value BLOB NOT NULL, checksum BLOB NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID"
 )
+_CREATE = f"CREATE TABLE IF NOT EXISTS {_TABLE}"
+_SCHEMA = [("table", f"CREATE TABLE {_TABLE}")]
 _GET = "SELECT value, checksum FROM results WHERE kind = ? AND key = ?"
 _PUT = "INSERT OR REPLACE INTO results (kind, key, value, checksum) VALUES (?, ?, ?, ?)"
 _DELETE = "DELETE FROM results WHERE kind = ? AND key = ?"
@@ -137,9 +139,9 @@ class Journal:
             database.execute("PRAGMA locking_mode = EXCLUSIVE").close()
             database.execute("PRAGMA journal_mode = WAL").close()
             database.execute("PRAGMA synchronous = NORMAL").close()
-            database.execute(_SCHEMA).close()
-            database.execute(_GET, ("", "")).fetchone()
+            database.execute(_CREATE).close()
             _check_structure(database)
+            database.execute(_GET, ("", "")).fetchone()
         except BaseException:
             database.close()
             raise
@@ -180,7 +182,12 @@ class Journal:
 
 
 def _check_structure(database: sqlite3.Connection) -> None:
-    """Raise where the tables are damaged: rows out of order are there and yet not found."""
+    """Raise where the tables are damaged: rows out of order are there and yet not found.
+
+    What else a database holds, such as a trigger, would run: it came with somebody's workspace.
+    """
+    if database.execute("SELECT type, sql FROM sqlite_master").fetchall() != _SCHEMA:
+        raise sqlite3.DatabaseError("it holds other things than the table of results")
     (found,) = database.execute("PRAGMA integrity_check(1)").fetchone()
     if found != "ok":
         raise sqlite3.DatabaseError(" ".join(str(found).split()))

@@ -78,6 +78,8 @@ class Workspace:
             WorkspaceError: It belongs to something else, is in use, damaged, of a newer
                 version, or cannot be written.
         """
+        if not str(path):  # of a shell's variable that is not set
+            raise WorkspaceError("the path of the workspace is empty; expected a folder")
         root = Path(path).absolute()
         private = root / PRIVATE
         with os_errors(root, "open the workspace"), contextlib.ExitStack() as undo:

@@ -141,8 +141,7 @@ def test_nan_in_computed_golden_outputs_is_refused() -> None:
         known.golden(5)
 
 
-def test_samples_that_do_not_fit_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("topsideas.calibration.references._CACHE_BYTES", 20)
+def test_samples_that_do_not_fit_are_read_again() -> None:
     loads = []
 
     class Source:
@@ -153,7 +152,7 @@ def test_samples_that_do_not_fit_are_read_again(monkeypatch: pytest.MonkeyPatch)
             loads.append(self.id)
             return Sample(self.id, {"x": np.zeros(2, np.float32)}, {"y": GOLDEN})
 
-    known = References([Source(i) for i in range(3)], lambda: Fp32(lambda _: {}))
+    known = References([Source(i) for i in range(3)], lambda: Fp32(lambda _: {}), limit=20)
     for number in (0, 0, 1, 2, 0):
         assert known.sample(number).id == number
     assert loads == [0, 1, 2, 0]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from topsideas.calibration import references as module
 from topsideas.calibration.references import References
+from topsideas.calibration.settings import SAMPLE_BYTES, sample_bytes
 from topsideas.calibration.spill import SpilledArrays
 from topsideas.errors import SampleError, WorkspaceError
 from topsideas.samples.sample import Sample
@@ -50,15 +50,23 @@ def test_a_sample_that_changed_since_the_start_is_refused() -> None:
         changed.inputs(3)
 
 
-def test_threads_that_read_one_sample_count_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CACHE_BYTES", 64)
+def test_what_is_held_of_samples_is_a_share_of_the_limit() -> None:
+    assert sample_bytes(None) == SAMPLE_BYTES == 1 << 30
+    assert sample_bytes(512 << 20) == 64 << 20
+    assert sample_bytes(1 << 40) == SAMPLE_BYTES
+    assert sample_bytes(1) == 0  # nothing is held; each is read again
+    held = _references(*(Source(n, lambda n=n: _sample(n, n)) for n in range(4)), limit=0)
+    assert [held.golden(n)["y"][0] for n in (0, 1, 2, 3, 0)] == [0.0, 2.0, 4.0, 6.0, 0.0]
+
+
+def test_threads_that_read_one_sample_count_it_once() -> None:
     reads: list[int] = []
 
     def read(number: int) -> Sample:
         reads.append(number)
         return _sample(number)
 
-    held = _references(*(Source(n, lambda n=n: read(n)) for n in range(4)))
+    held = _references(*(Source(n, lambda n=n: read(n)) for n in range(4)), limit=64)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(held.inputs, [0, 1, 2, 3] * 50))
     reads.clear()
@@ -67,12 +75,9 @@ def test_threads_that_read_one_sample_count_it_once(monkeypatch: pytest.MonkeyPa
     assert reads == []  # 4 samples of 16 bytes fit
 
 
-def test_computed_golden_outputs_beyond_the_limit_lie_in_files_and_are_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_CACHE_BYTES", 100)
+def test_computed_golden_outputs_beyond_the_limit_lie_in_files_and_are_the_same() -> None:
     count = 20
-    held = _references(*(Source(n, lambda n=n: _sample(n, n)) for n in range(count)))
+    held = _references(*(Source(n, lambda n=n: _sample(n, n)) for n in range(count)), limit=100)
     for _ in range(2):
         for number in range(count):
             assert held.golden(number)["y"].tolist() == [2.0 * number] * 4

@@ -234,6 +234,21 @@ def test_a_missing_input_is_named(given: dict[str, Any]) -> None:
         list(executable.trace(given))
 
 
+def test_what_is_remembered_of_many_samples_and_plans_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("topsideas.engines.emulator.executor._LEAST", 40)
+    model = _random_graph(3, 12)
+    engine = EmulatorEngine(model, Numerics(), memory_limit=400)
+    for high in range(1, 20):
+        for kept in ([], [3], [3, 7]):
+            feeds, plan = {"x": ramp(0.1, high, 6)}, PrecisionPlan.of(kept)
+            expected = EmulatorEngine(model, Numerics()).compile(plan).run(feeds)
+            assert _same(engine.compile(plan).run(feeds), expected)
+    executor = engine._executor
+    assert len(executor._memo) <= len(executor._older) == 41
+
+
 def test_what_is_forgotten_runs_again_and_gives_the_same() -> None:
     engine = EmulatorEngine(_chain(20), Numerics())
     executable = engine.compile(PrecisionPlan.of([3]))

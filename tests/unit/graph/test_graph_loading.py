@@ -122,16 +122,31 @@ def _graph(*nodes: onnx.NodeProto, outputs: tuple[str, ...] = ("y",)) -> onnx.Mo
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def _without_a_device() -> onnx.ModelProto:
+    """A configuration of devices that none of the model's belongs to: found by fuzzing."""
+    proto = _graph(helper.make_node("Exp", ["x"], ["y"]))
+    proto.graph.node[0].device_configurations.add()
+    return proto
+
+
 @pytest.mark.parametrize(
     "proto",
     [
+        _without_a_device(),
         _graph(helper.make_node("Exp", ["nowhere"], ["y"])),
         _graph(helper.make_node("Exp", ["a"], ["y"]), helper.make_node("Exp", ["x"], ["a"])),
         _graph(helper.make_node("Exp", ["x"], ["y"]), helper.make_node("Tanh", ["x"], ["y"])),
         _graph(helper.make_node("NoSuchOp", ["x"], ["y"])),
         _graph(helper.make_node("Exp", ["x"], ["a"])),
     ],
-    ids=["unknown input", "wrong order", "written twice", "unknown op", "output not made"],
+    ids=[
+        "no device",
+        "unknown input",
+        "wrong order",
+        "written twice",
+        "unknown op",
+        "output not made",
+    ],
 )
 def test_invalid_graphs_are_refused(proto: onnx.ModelProto) -> None:
     with pytest.raises(ModelError, match="the model: not a valid ONNX model"):

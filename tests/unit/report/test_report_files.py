@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,20 @@ def test_a_report_is_written_whole_and_replaces_an_older_one(tmp_path: Path) -> 
         assert list(tmp_path.iterdir()) == [path]
     write_json({"name": "牌照"}, path)
     assert "牌照" in path.read_text("utf-8")
+
+
+def test_a_large_report_takes_no_memory_to_write(tmp_path: Path) -> None:
+    """Samples by the thousand make reports of many megabytes."""
+    row = {"name": "n" * 60, "value": 0.5}
+    report = {"rows": [row] * 20_000}
+    tracemalloc.start()
+    try:
+        write_json(report, tmp_path / "report.json")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "report.json").stat().st_size > 2_000_000
+    assert peak < 500_000
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

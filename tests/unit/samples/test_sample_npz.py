@@ -117,7 +117,6 @@ def test_files_that_were_probably_meant_are_listed(
     for name in ("sampleA_inputs.npz", "sample1_input.npz", "Sample2_inputs.npz", "other.npz"):
         write(name, good)
     (tmp_path / "labels.txt").touch()
-    (tmp_path / "sample9_inputs.npz").mkdir()
     folder = scan_folder(tmp_path, signature)
     assert [file.id for file in folder.files] == [0]
     assert folder.ignored == (
@@ -130,7 +129,7 @@ def test_files_that_were_probably_meant_are_listed(
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path, signature: Signature) -> None:
     os.mkfifo(tmp_path / "sample0_inputs.npz")
-    assert "holds no sample" in _scan_message(tmp_path, signature)
+    assert "sample0_inputs.npz: is no file, expected" in _scan_message(tmp_path, signature)
 
 
 def test_missing_folder(tmp_path: Path, signature: Signature) -> None:

@@ -25,6 +25,11 @@ from topsideas.graph.switched import is_switch, taken
 
 _Recipe = tuple[int, frozenset[int], tuple[Key, ...]]
 
+# A remembered recipe takes about so much: three tuples, a set, two keys and its place. All plans
+# on all samples make many, which get this share of the memory in each of two generations, and
+# room for some at least.
+_RECIPE_BYTES, _SHARE, _LEAST = 512, 16, 1 << 16
+
 
 @dataclass(frozen=True, slots=True)
 class _Walk:
@@ -65,6 +70,8 @@ class Executor:
         self._compiler = compiler
         self._store = TensorStore(memory_limit)
         self._memo: dict[_Recipe, tuple[Key, ...]] = {}
+        self._older: dict[_Recipe, tuple[Key, ...]] = {}
+        self._most = max(memory_limit // _SHARE // _RECIPE_BYTES, _LEAST)
         self._releases = releases(segments, graph)
         self._lock = Lock()
         self._running: dict[_Recipe, Event] = {}
@@ -74,6 +81,7 @@ class Executor:
     def forget(self) -> None:
         """Drop what is remembered of the plans that were run; sessions stay open."""
         self._memo.clear()
+        self._older.clear()
 
     def run(self, low: frozenset[int], feeds: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """The outputs by name when the ops in ``low`` run low. Raises EngineError."""
@@ -99,7 +107,7 @@ class Executor:
         """Know the content of what a segment writes; run it if that is not known."""
         env = walk.env
         recipe = segment.index, low & segment.ops, tuple([env[v] for v in segment.reads])
-        keys = self._memo.get(recipe) or self._once(recipe, walk)
+        keys = self._known(recipe) or self._once(recipe, walk)
         for value, key in zip(segment.writes, keys, strict=True):
             env[value] = key
             walk.recipes.setdefault(key, recipe)
@@ -114,9 +122,9 @@ class Executor:
             mine = self._running.setdefault(recipe, Event())
         if other is not None:
             other.wait()
-            return self._memo.get(recipe) or self._execute(recipe, walk)
+            return self._known(recipe) or self._execute(recipe, walk)
         try:
-            return self._memo.get(recipe) or self._execute(recipe, walk)
+            return self._known(recipe) or self._execute(recipe, walk)
         finally:
             with self._lock:
                 del self._running[recipe]
@@ -138,14 +146,26 @@ class Executor:
         with self._lock:
             self.node_runs += segment.size
         keys = tuple([content_key(r) for r in results])
-        # Of two threads that ran it at the same time, the first one has said what it gives.
-        known = self._memo.setdefault(recipe, keys)
-        if keys != known:
+        # Of two runs the first one has said what it gives.
+        if keys != self._remember(recipe, keys):
             raise EngineError(_differs(segment))
         for key, result in zip(keys, results, strict=True):
             self._store.put(key, result)
             walk.held[key] = result
         return keys
+
+    def _known(self, recipe: _Recipe) -> tuple[Key, ...] | None:
+        keys = self._memo.get(recipe)
+        if keys is None and (older := self._older.get(recipe)) is not None:
+            return self._remember(recipe, older)
+        return keys
+
+    def _remember(self, recipe: _Recipe, keys: tuple[Key, ...]) -> tuple[Key, ...]:
+        """Keep what a segment gives, or say what is known; what was long not asked for goes."""
+        known = self._memo.setdefault(recipe, self._older.get(recipe, keys))
+        if len(self._memo) > self._most:
+            self._memo, self._older = {}, self._memo
+        return known
 
     def _fetch(self, key: Key, walk: _Walk) -> Tensor:
         """A tensor from memory, or recomputed."""

@@ -18,7 +18,7 @@ from topsideas.calibration.progress import Progress, Silent
 from topsideas.calibration.references import SampleSource
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.selection import select_ops
-from topsideas.calibration.settings import VALIDATOR_SECONDS, Settings, Validator
+from topsideas.calibration.settings import VALIDATOR_SECONDS, Settings, Validator, sample_bytes
 from topsideas.calibration.team import Team, team_of
 from topsideas.engines.base import Engine, Executable, OwnOps, finalized
 from topsideas.engines.emulator.engine import EmulatorExecutable, emulator_numerics
@@ -63,7 +63,8 @@ class AutoMixPrecision:
         compile_options: The engine's own options.
         threads: Samples judged side by side; one per processor if None.
         memory_limit: Hold at most so much of weights and intermediate tensors: bytes, or a text
-            like ``8G``; a third of the memory if None. Results do not depend on it.
+            like ``8G``; a third of the memory if None. And an eighth of it, at most 1 GB, of
+            computed golden outputs. Results do not depend on it.
         workspace: A folder that remembers verdicts between runs; none if None.
         executor: Starts workers that judge plans, like
             :class:`topsideas.executors.ray_pool.RayExecutor`; this process if None.
@@ -201,6 +202,7 @@ class AutoMixPrecision:
             objective=_choice({o.value: o for o in Objective}, objective, "objective"),
             pareto=pareto,
             max_builds=self._max_builds,
+            sample_bytes=sample_bytes(self._options.memory_limit),
         )
         with ExitStack() as stack:
             store = self._store(stack, options)
