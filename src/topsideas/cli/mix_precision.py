@@ -32,8 +32,9 @@ from topsideas.cli.explaining import Explaining, explain
 from topsideas.cli.listing import list_ops
 from topsideas.cli.options import engine_options, settings, shape_bounds_of, thresholds
 from topsideas.cli.progress import progress_for
+from topsideas.cli.unused import unused_flags
 from topsideas.cli.words import next_step
-from topsideas.cli.workers import devices, executor
+from topsideas.cli.workers import executor
 from topsideas.engines.base import Engine
 from topsideas.engines.registry import ENGINES, choose, open_engine
 from topsideas.errors import (
@@ -200,32 +201,16 @@ class _Run:
         self.notes += foreign_plans(self.model, identity, self.args.fp32_nodes)
         if identity.evidence == "emulated":
             self.notes.append("evidence is emulated; nothing was measured on a device")
-        self._note_unused(identity.name)
+        self.notes += unused_flags(self.args, identity.name)
         return problem
 
     def _team(self, engines: Engines) -> Team | None:
         if self.executor is None:
             return None
-        return team_of(self.executor, self.engine_name, self.source, self.options, engines.engine)
-
-    def _note_unused(self, engine: str) -> None:
-        args = self.args
-        asked = {"--device": devices(args) != [0], "--cluster": args.cluster != [-1]}
-        asked["--resource_mode"] = args.resource_mode is not None
-        unused = [flag for flag, given in asked.items() if given]
-        if engine == "emulator" and unused:
-            self.notes.append(f"the emulator has no device: {', '.join(unused)} recorded only")
-        limited = args.max_evaluations is not None or args.time_limit is not None
-        if args.manual and limited:
-            self.notes.append(
-                "--max_evaluations and --time_limit limit the search of auto mode only"
-            )
-        if args.manual and (args.pareto or args.objective != "ops"):
-            self.notes.append("--objective and --pareto are for the search of auto mode only")
-        if args.manual and (args.ray_address or args.workers):
-            self.notes.append("--ray_address and --workers are for the search of auto mode only")
-        if not args.manual and args.mode == "RAW":
-            self.notes.append("--mode RAW is for --manual; auto mode reports CALC statistics")
+        team = team_of(self.executor, self.engine_name, self.source, self.options, engines.engine)
+        if team is None:
+            self.notes.append("workers: the threads of this process alone, as many as asked for")
+        return team
 
     def _manual(self, problem: Problem, workspace: Workspace) -> tuple[dict[str, Any], bool]:
         mode = "OFF" if self.args.finalize else self._mode(problem, self.args.mode)
