@@ -31,7 +31,7 @@ from topsideas.plan import PrecisionPlan
 from topsideas.precision import Numerics
 
 _FULL = os.environ.get("TOPSIDEAS_FULL") == "1"
-_STEP = 1 if _FULL else 5
+_STEP = 1 if _FULL else 10
 _RANDOM_PLANS = 3
 
 # In each group, of all its cases; README.md names them.

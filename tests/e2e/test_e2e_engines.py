@@ -175,7 +175,7 @@ def test_other_packages_add_engines(monkeypatch: pytest.MonkeyPatch, squares: Be
     added = registry._third_party()
     assert added["mine"].target == TARGET
     monkeypatch.setattr(registry, "ENGINES", {**registry.ENGINES, **added})
-    for name in ("arguments", "mix_precision", "options"):
+    for name in ("flags", "mix_precision", "options"):
         monkeypatch.setattr(f"topsideas.cli.{name}.ENGINES", registry.ENGINES)
     found = squares.run("--engine", "mine", target="onnx").found
     assert found["engine"]["name"] == "misbehaving"

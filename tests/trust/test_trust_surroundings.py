@@ -82,6 +82,8 @@ def test_what_ends_a_job_keeps_what_was_found(squares: Bench, name: str) -> None
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Under nohup the tests, and what they start, would not hear of a terminal that closes.
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     while process.poll() is None and (not mark.exists() or mark.stat().st_size < 8):
         time.sleep(0.01)
