@@ -78,6 +78,8 @@ function command(text) {
       setTimeout(() => { button.textContent = t("copy"); }, 1500);
     },
   }, t("copy"));
-  const code = el("code", {}, text);
+  // A line may end between words, not behind the dashes of a flag.
+  const words = text.split(/( )/).map((word) => (word.startsWith("-") ? el("span", { class: "flag" }, word) : word));
+  const code = el("code", {}, ...words);
   return el("div", { class: "command" }, el("pre", { tabindex: "0" }, code), button);
 }
