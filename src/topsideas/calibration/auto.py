@@ -11,7 +11,7 @@ from typing import TypeVar
 from topsideas.calibration.controls import refuse_baseline
 from topsideas.calibration.curve import Curve, margin_curve
 from topsideas.calibration.dispatch import Dispatcher
-from topsideas.calibration.executions import Executions
+from topsideas.calibration.executions import CONFIRMED, Executions
 from topsideas.calibration.felt import Felt
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
@@ -285,12 +285,12 @@ class AutoSearch:
         if not isinstance(executable, SecondOpinion):
             self.runs.forget(kept)  # it is to be run again, not to be remembered
             return self.judge.judge(kept)
-        known = self.journal.recall("confirm", sorted(kept))
+        known = self.journal.recall(CONFIRMED, sorted(kept))
         if known is not None:
             return self._resumed(Verdict.from_json(known))[0]
         self.progress.phase("verifying the answer")
         verdict = self.judge.judge_executable(executable.second_opinion())
-        self.journal.record("confirm", sorted(kept), verdict.to_json())
+        self.journal.record(CONFIRMED, sorted(kept), verdict.to_json())
         return verdict
 
     def _recall(self, kept: Items) -> Verdict | None:

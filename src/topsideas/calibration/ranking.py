@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from topsideas.calibration.felt import Felt, Items, View
+from topsideas.calibration.judge import margin_or_worst
 from topsideas.engines.base import Blocks, Engine
 from topsideas.plan import PrecisionPlan
 from topsideas.search.variance import (
@@ -87,15 +88,11 @@ def telling(verdicts: Sequence[Verdict], size: Callable[[int], int]) -> list[int
         size: How many bytes a sample holds.
     """
     failing = [v for v in verdicts if not v.passed and v.sample is not None]
-    worst = _margin(failing[0]) if failing else 0.0
-    close = [v.sample for v in failing[:_LOOKED_AT] if _margin(v) >= _CLOSE * worst]
+    worst = margin_or_worst(failing[0]) if failing else 0.0
+    close = [v.sample for v in failing[:_LOOKED_AT] if margin_or_worst(v) >= _CLOSE * worst]
     samples = [sample for sample in close if sample is not None]
     others = sorted(samples[1:], key=lambda sample: size(sample).bit_length())
     return (samples[:1] + others)[:_SAMPLES]
-
-
-def _margin(verdict: Verdict) -> float:
-    return math.inf if verdict.margin is None else verdict.margin
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +170,8 @@ class Ranking:
     def order(self) -> list[int]:
         """The ops, those most likely needed first. Raises whatever measuring raises."""
         singles = [(op,) for op in self.items]
-        if self._price(singles) <= _FEW:
+        # What leaves outputs without a number stands out of a group as it does alone.
+        if self._price(singles) <= _FEW and self.worst != math.inf:
             self._groups = self._measure(singles)
             return self._ordered()
         self._groups = self._measure(self._start)
