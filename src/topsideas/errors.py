@@ -25,6 +25,11 @@ EXIT_BUG = 4
 """What the command line returns after an error that nobody foresaw: a bug of ours."""
 
 
+def reason(error: Exception) -> str:
+    """What the system says of a file, without the path: messages begin with that."""
+    return str(getattr(error, "strerror", None) or error)
+
+
 class TopsideasError(Exception):
     """Root of all errors raised on purpose. ``exit_code`` is what the command line returns."""
 

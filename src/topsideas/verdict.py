@@ -27,6 +27,11 @@ class Verdict:
     output: str | None = None
     note: str = ""
 
+    @property
+    def margin_or_worst(self) -> float:
+        """The margin; infinite where there is none."""
+        return math.inf if self.margin is None else self.margin
+
     def to_json(self) -> dict[str, Any]:
         """Strict JSON; an infinite margin is null with a note."""
         finite = self.margin is not None and math.isfinite(self.margin)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from topsideas.calibration.controls import refuse_baseline
 from topsideas.calibration.journal import Journal
-from topsideas.calibration.judge import Judge, margin_or_worst
+from topsideas.calibration.judge import Judge
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, Runnable, SecondOpinion
 from topsideas.plan import PrecisionPlan
@@ -83,11 +83,11 @@ class Executions:
         samples, seen = self.judge.first(_SAMPLES + 1), []
         for sample in samples[:_SAMPLES]:
             verdict = self.judge.judge_sample(other, sample, self.settings.bound)
-            margins = [self.judge.margin_in(one, sample), margin_or_worst(verdict)]
+            margins = [self.judge.margin_in(one, sample), verdict.margin_or_worst]
             if not max(margins) - min(margins) <= _ALIKE * max(least, *margins):
                 return True
             seen.append(verdict)
         if len(seen) == len(samples):  # all there are: if this is the answer, it is verified
-            worst = max(seen, key=margin_or_worst)
+            worst = max(seen, key=lambda verdict: verdict.margin_or_worst)
             self.journal.record(CONFIRMED, sorted(kept), worst.to_json())
         return False

@@ -171,7 +171,7 @@ class Judge:
 
     def margin_in(self, executable: Runnable, sample: int) -> float:
         """The margin of one sample in some execution; infinite where it fails to run."""
-        return margin_or_worst(self.judge_sample(executable, sample, self._settings.bound))
+        return self.judge_sample(executable, sample, self._settings.bound).margin_or_worst
 
     def margin_of(self, outputs: Arrays, sample: int) -> float:
         """The margin of a sample's outputs by the criterion, whatever the validator would say."""
@@ -307,11 +307,6 @@ class Judge:
         if sample is not None:
             self._order.remove(sample)
             self._order.insert(0, sample)
-
-
-def margin_or_worst(verdict: Verdict) -> float:
-    """The margin of a verdict; infinite where it has none."""
-    return math.inf if verdict.margin is None else verdict.margin
 
 
 def _badness(verdict: Verdict) -> tuple[bool, float]:

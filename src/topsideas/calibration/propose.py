@@ -186,7 +186,7 @@ class ProposedSearch(AutoSearch):
     def _missed_by(self, op: int) -> float:
         """The emulator's margin without an op; infinite where its search did not ask."""
         witness = self._last.witnesses.get(op) if self._last is not None else None
-        return math.inf if witness is None or witness.margin is None else witness.margin
+        return math.inf if witness is None else witness.margin_or_worst
 
     def _smaller(self, best: Items) -> Items:
         """Smaller answers, as long as the last one that passed had room to spare."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from topsideas.calibration.felt import Felt, Items, View
-from topsideas.calibration.judge import margin_or_worst
 from topsideas.engines.base import Blocks, Engine
 from topsideas.plan import PrecisionPlan
 from topsideas.search.variance import (
@@ -88,8 +87,8 @@ def telling(verdicts: Sequence[Verdict], size: Callable[[int], int]) -> list[int
         size: How many bytes a sample holds.
     """
     failing = [v for v in verdicts if not v.passed and v.sample is not None]
-    worst = margin_or_worst(failing[0]) if failing else 0.0
-    close = [v.sample for v in failing[:_LOOKED_AT] if margin_or_worst(v) >= _CLOSE * worst]
+    worst = failing[0].margin_or_worst if failing else 0.0
+    close = [v.sample for v in failing[:_LOOKED_AT] if v.margin_or_worst >= _CLOSE * worst]
     samples = [sample for sample in close if sample is not None]
     others = sorted(samples[1:], key=lambda sample: size(sample).bit_length())
     return (samples[:1] + others)[:_SAMPLES]

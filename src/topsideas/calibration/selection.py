@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from topsideas.engines.base import Identity
-from topsideas.errors import PlanError
+from topsideas.errors import PlanError, reason
 from topsideas.graph.loading import Model
 
 # Reports on many samples are large.
@@ -169,8 +169,7 @@ def _read_text(path: Path) -> str:
     try:
         return bounded_text(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise PlanError(f"cannot read op ids from {path}: {reason}") from error
+        raise PlanError(f"cannot read op ids from {path}: {reason(error)}") from error
 
 
 def _report(text: str) -> dict[str, Any]:

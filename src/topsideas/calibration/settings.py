@@ -97,8 +97,9 @@ class Settings:
 
 def sample_bytes(memory_limit: int | None) -> int:
     """What is held of samples where a limit is set for weights and tensors: a share of it."""
-    limit = SAMPLE_BYTES * _SHARE_OF_LIMIT if memory_limit is None else memory_limit
-    return min(SAMPLE_BYTES, limit // _SHARE_OF_LIMIT)
+    if memory_limit is None:
+        return SAMPLE_BYTES
+    return min(SAMPLE_BYTES, memory_limit // _SHARE_OF_LIMIT)
 
 
 def _tolerance(rule: Tolerance) -> dict[str, float]:

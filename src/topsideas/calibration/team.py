@@ -142,14 +142,14 @@ class Team:
     """Who runs the plans of a search.
 
     Attributes:
-        executor: Starts workers.
+        executor: Starts workers; None if all are threads of this process.
         opener: Opens the engine for one; it travels to them.
         here: The engine of this process, where that may run plans too.
-        threads: How many of the workers are threads of this process, which may use that engine
+        threads: How many more workers are threads of this process, which may use that engine
             side by side; with 0 it only runs plans while other workers start.
     """
 
-    executor: Executor
+    executor: Executor | None
     opener: Callable[[Seat], Engine]
     here: Engine | None = None
     threads: int = 0
@@ -195,11 +195,11 @@ class Team:
     def _start(
         self, rule: Settings, candidates: frozenset[int]
     ) -> Callable[[Callable[[Seat], Examiner]], Pool]:
-        if self.here is None:
-            return self.executor.open
-        threads, others = self.executor.without(self.threads)
-        here = partial(Examiner, self.here, rule, candidates)
-        return EagerExecutor(others, here, threads).open
+        if self.here is not None:
+            here = partial(Examiner, self.here, rule, candidates)
+            return EagerExecutor(self.executor, here, self.threads).open
+        assert self.executor is not None
+        return self.executor.open
 
 
 def team_of(
@@ -223,7 +223,7 @@ def team_of(
         return None
     parcel = Parcel.of(model, shares_files=executor.shares_files)
     opener = EngineOpener(name, parcel, options, engine.identity())
-    return Team(executor, opener, engine if helps else None, threads if helps else 0)
+    return Team(others, opener, engine, own) if helps else Team(executor, opener)
 
 
 def _worker(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import math
 
 from topsideas.cli import workers
 from topsideas.cli.low_format import OVERFLOW_OF_TARGET, add_low_format
 from topsideas.cli.subcommand import add_engine_python
-from topsideas.engines.options import memory_size
+from topsideas.cli.values import count, memory, positive, seconds
 from topsideas.engines.registry import AUTO, ENGINES
 
 
@@ -18,7 +16,7 @@ def add_groups(parser: argparse.ArgumentParser, target: str, *, listing: bool) -
     _add_general(parser.add_argument_group("General Arguments"), listing=listing)
     _add_compile(parser.add_argument_group("Compile Arguments"), OVERFLOW_OF_TARGET[target])
     _add_run(parser.add_argument_group("Run Arguments"))
-    workers.add_workers(parser.add_argument_group("Worker Arguments"), _positive)
+    workers.add_workers(parser.add_argument_group("Worker Arguments"))
     _add_search(parser.add_argument_group("Search Arguments"))
     _add_statistic(parser.add_argument_group("Statistic Arguments"))
 
@@ -121,17 +119,10 @@ def _add_compile(group: argparse._ArgumentGroup, overflow: str) -> None:
 def _add_run(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     workers.add_device(group)
-    add(
-        "--cluster",
-        type=int,
-        nargs="*",
-        default=[-1],
-        metavar="ID",
-        help="cluster ids (default: -1, all)",
-    )
+    workers.add_cluster(group)
     add(
         "--threads",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="samples judged side by side (default: one per processor)",
     )
@@ -142,26 +133,26 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
     )
     add(
         "--build_timeout",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="a build that takes longer is a verdict too (implies --isolate)",
     )
     add(
         "--run_timeout",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="so is a run of one sample that takes longer (implies --isolate)",
     )
     add_engine_python(group, " (implies --isolate)")
     add(
         "--engine_memory",
-        type=_memory,
+        type=memory,
         metavar="SIZE",
         help="and a child process that holds more, like 8G (implies --isolate)",
     )
     add(
         "--memory_limit",
-        type=_memory,
+        type=memory,
         metavar="SIZE",
         help="hold at most so much of weights and intermediate tensors, like 8G or 512M, and an "
         "eighth of it of samples; what does not fit is read or computed again, results stay "
@@ -186,7 +177,7 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
     )
     add(
         "--max_builds",
-        type=_positive,
+        type=positive,
         default=4,
         metavar="N",
         help="with --propose emulator: build at most so many plans besides all low and all "
@@ -194,13 +185,13 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
     )
     add(
         "--max_evaluations",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="judge at most so many plans; the best valid one is returned",
     )
     add(
         "--time_limit",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="search at most so long; the best valid plan is returned",
     )
@@ -233,14 +224,14 @@ def _add_rule(group: argparse._ArgumentGroup) -> None:
     )
     add(
         "--val_timeout",
-        type=_seconds,
+        type=seconds,
         default=600.0,
         metavar="SECONDS",
         help="a call of val_func that takes longer ends the run (default: 600)",
     )
     add(
         "--holdout",
-        type=_count,
+        type=count,
         default=0,
         metavar="K",
         help="keep the last K samples out of "
@@ -291,32 +282,3 @@ def _add_statistic(group: argparse._ArgumentGroup) -> None:
     only("--op_id_bypass", type=int, nargs="*", metavar="ID", help="no statistics of these ids")
     only("--op_type_filter", nargs="*", metavar="TYPE", help="statistics of these types only")
     only("--op_type_bypass", nargs="*", metavar="TYPE", help="no statistics of these types")
-
-
-def _memory(text: str) -> int:
-    try:
-        return memory_size(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _positive(text: str) -> int:
-    return _whole(text, 1)
-
-
-def _count(text: str) -> int:
-    return _whole(text, 0)
-
-
-def _whole(text: str, least: int) -> int:
-    with contextlib.suppress(ValueError):
-        if (number := int(text)) >= least:
-            return number
-    raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least {least}")
-
-
-def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if math.isfinite(number := float(text)) and number > 0:
-            return number
-    raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seconds above 0")

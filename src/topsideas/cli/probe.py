@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from topsideas.cli.subcommand import add_engine_python, add_subcommand
+from topsideas.cli.workers import add_cluster
 
 _DESCRIPTION = """\
 Imports the vendor's TopsInference module in a process of its own, builds a tiny
@@ -30,14 +31,7 @@ def register(commands: Any) -> None:
     parser.add_argument("--output_json", required=True, metavar="PATH", help="write it here")
     parser.add_argument("--sdk_profile", metavar="PATH", help="an SDK profile to start from")
     parser.add_argument("--device", type=int, default=0, metavar="ID", help="card id (default: 0)")
-    parser.add_argument(
-        "--cluster",
-        type=int,
-        nargs="*",
-        default=[-1],
-        metavar="ID",
-        help="cluster ids (default: -1, all)",
-    )
+    add_cluster(parser)
     add_engine_python(parser)
 
 

@@ -7,9 +7,9 @@ import contextlib
 import json
 import math
 from argparse import Namespace
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from topsideas.cli.values import positive
 from topsideas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,19 @@ def add_device(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_workers(group: argparse._ArgumentGroup, positive: Callable[[str], int]) -> None:
+def add_cluster(group: argparse._ActionsContainer) -> None:
+    """Add ``--cluster``."""
+    group.add_argument(
+        "--cluster",
+        type=int,
+        nargs="*",
+        default=[-1],
+        metavar="ID",
+        help="cluster ids (default: -1, all)",
+    )
+
+
+def add_workers(group: argparse._ArgumentGroup) -> None:
     """Add the flags of a search by several workers."""
     add = group.add_argument
     add(

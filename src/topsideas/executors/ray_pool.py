@@ -71,9 +71,8 @@ class RayExecutor:
 
     def without(self, some: int) -> tuple[int, RayExecutor | None]:
         """Leave some of the workers to somebody else."""
-        count = self.workers or self._processors()
-        left = max(0, count - some)
-        return count - left, replace(self, workers=left) if left else None
+        left = max(0, self.count - some)
+        return self.count - left, replace(self, workers=left) if left else None
 
     def open(
         self, make: Callable[[Seat], Worker], given_up: Callable[[], bool] = lambda: False
@@ -81,8 +80,10 @@ class RayExecutor:
         """Connect, and start the workers. Raises EngineError and GivenUp."""
         return RayPool(self, make, given_up)
 
-    def _processors(self) -> int:
-        return len(self.devices) or os.cpu_count() or 1
+    @property
+    def count(self) -> int:
+        """How many workers there are to be."""
+        return self.workers or len(self.devices) or os.cpu_count() or 1
 
 
 class RayPool:
@@ -119,7 +120,7 @@ class RayPool:
         """Ray, joined to a cluster that others started, or to one of our own."""
         here = self._executor.address == LOCAL and not _is_joined()
         if here:  # it starts while Ray is imported here
-            self._local = LocalRay(self._executor.workers or self._executor._processors())
+            self._local = LocalRay(self._executor.count)
         ray = import_ray()
         if ray.is_initialized():
             return ray

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from topsideas.calibration.selection import bounded_text
-from topsideas.errors import UsageError
+from topsideas.errors import UsageError, reason
 from topsideas.report.document import SCHEMA_VERSION
 from topsideas.report.schema import report_schema
 
@@ -28,8 +28,7 @@ def read_whole(path: Path) -> Json:
     try:
         text = bounded_text(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{path}: cannot be read as a report: {reason}") from error
+        raise UsageError(f"{path}: cannot be read as a report: {reason(error)}") from error
     try:
         report = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

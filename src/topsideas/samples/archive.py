@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from topsideas.errors import SampleError
+from topsideas.errors import SampleError, reason
 from topsideas.samples.sample import Array
 
 MAX_BYTES = 8 << 30
@@ -52,7 +52,7 @@ def read_npz(
     except SampleError:
         raise
     except OSError as error:
-        raise SampleError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise SampleError(f"{path}: cannot be read: {reason(error)}") from error
     except MemoryError as error:
         raise SampleError(f"{path}: its arrays do not fit into memory") from error
     except Exception as error:  # zipfile, its codecs and numpy raise many kinds on bad bytes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,8 +11,8 @@ from pathlib import Path
 from topsideas.errors import SampleError
 from topsideas.samples.archive import MAX_BYTES, read_npz
 from topsideas.samples.checks import Sizes, check_arrays, check_declared, check_golden
-from topsideas.samples.sample import Sample
-from topsideas.samples.signature import Signature
+from topsideas.samples.sample import Array, Sample
+from topsideas.samples.signature import Signature, TensorSpec
 
 _NAME = re.compile(r"sample([0-9]+)_(inputs|outputs)\.npz")
 _CONVENTION = (
@@ -47,16 +47,17 @@ class SampleFile:
             SampleError: A file is damaged or does not fit the model.
         """
         sizes: Sizes = {}
-        where, specs = str(self.inputs_path), self.signature.inputs
-        fits = partial(check_declared, specs=specs, where=where)
-        found = read_npz(self.inputs_path, self.max_bytes, fits)
-        inputs = check_arrays(found, specs, where, sizes)
+        path, specs = self.inputs_path, self.signature.inputs
+        inputs = check_arrays(self._read(path, specs), specs, str(path), sizes)
         if self.golden_path is None:
             return Sample(self.id, inputs, None)
-        where, specs = str(self.golden_path), self.signature.outputs
-        fits = partial(check_declared, specs=[s.of_any_shape() for s in specs], where=where)
-        found = read_npz(self.golden_path, self.max_bytes, fits)
-        return Sample(self.id, inputs, *check_golden(found, specs, where, sizes))
+        path, specs = self.golden_path, self.signature.outputs
+        found = self._read(path, [spec.of_any_shape() for spec in specs])
+        return Sample(self.id, inputs, *check_golden(found, specs, str(path), sizes))
+
+    def _read(self, path: Path, specs: Sequence[TensorSpec]) -> dict[str, Array]:
+        fits = partial(check_declared, specs=specs, where=str(path))
+        return read_npz(path, self.max_bytes, fits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,6 @@ def scan_folder(
     """
     folder = Path(path)
     names = _file_names(folder)
-    _refuse_other_than_files(folder)
     inputs, outputs = _by_id(folder, names, "inputs"), _by_id(folder, names, "outputs")
     ignored = tuple(name for name in names if _looks_like_sample(name))
     _check_any(folder, names, ignored, inputs or outputs)
@@ -108,22 +108,24 @@ def _file_names(folder: Path) -> list[str]:
     if folder.exists() and not folder.is_dir():
         raise SampleError(f"{folder}: is a file, expected a folder of samples; {_CONVENTION}")
     try:
-        return sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+        return [entry.name for entry in sorted(folder.iterdir()) if _is_usable(entry)]
     except FileNotFoundError as error:
         raise SampleError(f"{folder}: no such sample folder; {_CONVENTION}") from error
     except OSError as error:
         raise SampleError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
-def _refuse_other_than_files(folder: Path) -> None:
-    """A broken link would make the evidence smaller than the user believes it is."""
-    for entry in sorted(folder.iterdir()):
-        if _NAME.fullmatch(entry.name) and not entry.is_file():
-            found = "a link that leads to no file" if entry.is_symlink() else "no file"
-            raise SampleError(
-                f"{entry}: is {found}, expected an npz archive; repair it, or remove it if the "
-                "sample is not to be judged"
-            )
+def _is_usable(entry: Path) -> bool:
+    """Whether it is a file. Raises where a sample is none: evidence would be missing unseen."""
+    if entry.is_file():
+        return True
+    if _NAME.fullmatch(entry.name):
+        found = "a link that leads to no file" if entry.is_symlink() else "no file"
+        raise SampleError(
+            f"{entry}: is {found}, expected an npz archive; repair it, or remove it if the "
+            "sample is not to be judged"
+        )
+    return False
 
 
 def _by_id(folder: Path, names: Iterable[str], role: str) -> dict[int, Path]:

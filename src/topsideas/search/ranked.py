@@ -179,7 +179,7 @@ def _first_spared(
         verdict = oracle.ask(kept - {item}, kept - {*following} if following else None)
         if verdict.passed:
             return item
-        failed_by[item] = math.inf if verdict.margin is None else verdict.margin
+        failed_by[item] = verdict.margin_or_worst
     return None
 
 
@@ -212,4 +212,4 @@ def _swaps(oracle: Oracle, kept: Items, movable: Items, others: Sequence[int]) -
 def _margin(oracle: Oracle, items: Items) -> float:
     """By how much a set is known to fail; infinite where that is no number."""
     verdict = oracle.known(items)
-    return math.inf if verdict is None or verdict.margin is None else verdict.margin
+    return math.inf if verdict is None else verdict.margin_or_worst

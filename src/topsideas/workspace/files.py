@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from topsideas.errors import WorkspaceError
+from topsideas.errors import WorkspaceError, reason
 
 Content = bytes | Callable[[Path], object]
 
@@ -24,7 +24,7 @@ def os_errors(path: Path, action: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise WorkspaceError(
-            f"{path}: cannot {action}: {error.strerror or error}; expected a folder on a disk "
+            f"{path}: cannot {action}: {reason(error)}; expected a folder on a disk "
             "with free space that this user may write to"
         ) from error
 
