@@ -23,9 +23,11 @@ MAX_BYTES = 8 << 30
 """Bytes that the arrays of one file may take together when decompressed."""
 
 _CHUNK = 1 << 24
+_TRIES = 10
 _REMEDY = "write it again with np.savez"
 
-
+Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
+"""Shape, whether the first axis varies fastest, and dtype."""
 Check = Callable[[str, tuple[int, ...], np.dtype[Any]], object]
 """Called with what a member declares before its data is read; raises SampleError."""
 
@@ -103,7 +105,22 @@ def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, check: Ch
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header(member: IO[bytes]) -> Header:
+    """What a member declares.
+
+    numpy parses it with ``ast``, which CPython before 3.12 confuses between threads when a
+    garbage collection runs in between (SystemError, "recursion depth mismatch"): tried again.
+    """
+    for _ in range(_TRIES - 1):
+        start = member.tell()
+        try:
+            return _parsed(member)
+        except SystemError:
+            member.seek(start)
+    return _parsed(member)
+
+
+def _parsed(member: IO[bytes]) -> Header:
     version = np.lib.format.read_magic(member)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about files of Python 2, which are read all the same

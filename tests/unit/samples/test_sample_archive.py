@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import gc
 import io
 import os
 import pickle
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -220,3 +223,27 @@ def test_an_encrypted_member(write: Write) -> None:
         content[content.index(signature) + flag] |= 1
     path.write_bytes(content)
     assert "password required" in _message(path)
+
+
+def test_threads_that_collect_garbage_read_the_same(tmp_path: Path) -> None:
+    # CPython's ast loses count of its depth when another thread parses during a collection.
+    path = tmp_path / "s.npz"
+    np.savez(path, x=np.arange(6, dtype=np.float32).reshape(2, 3))
+    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.callbacks.append(_take_time)
+    gc.set_threshold(7, 2, 2)
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            read = list(threads.map(lambda _: read_npz(path)["x"].sum(), range(2000)))
+    finally:
+        gc.callbacks.remove(_take_time)
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
+    assert read == [15.0] * 2000
+
+
+def _take_time(*_: object) -> None:
+    """Long enough for the interpreter to change threads."""
+    for _ in range(50):
+        pass
