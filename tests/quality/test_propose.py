@@ -62,15 +62,23 @@ def _products() -> Model:
 
 
 def _wear() -> Model:
-    body, last = [], "x"
+    return load_model(parse("g (float[64] x) => (float[64] y) {" + _steps("x") + "}"))
+
+
+def _mean_and_wear() -> Model:
+    mean = "a = Relu (x)\n m = ReduceMean <axes = [1]> (a)\n"
+    return load_model(parse("g (float[8,2048] x) => (float[8,1] y) {" + mean + _steps("m") + "}"))
+
+
+def _steps(last: str) -> str:
+    body = []
     for step in range(_STEPS):
         factor, name = 1.0 + 0.013 * (step + 1), f"t{step}"
         body.append(f"c{step} = Constant <value = float {{{factor}}}> ()")
         kind = "Mul" if step % 2 else "Div"
         body.append(f"{name} = {kind} ({last}, c{step})")
         last = name
-    body.append(f"y = Identity ({last})")
-    return load_model(parse("g (float[64] x) => (float[64] y) {" + "\n".join(body) + "}"))
+    return "\n".join([*body, f"y = Identity ({last})"])
 
 
 def _search(
@@ -198,6 +206,22 @@ def test_without_the_habit_the_trace_tells_which_op_differs() -> None:
     assert found.proposal is not None
     assert list(found.proposal.marked) == [1]
     assert "times as far" in found.proposal.marked[1]
+
+
+def test_an_op_that_no_habit_explains_is_kept_from_the_first_build_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A mean that overflows inside, before a chain of roundings that need ops of their own."""
+    known = [habit for habit in habits() if "sums low" not in habit.name]
+    monkeypatch.setattr("topsideas.calibration.adapting.habits", lambda *_: known)
+    model, feeds = _mean_and_wear(), [{"x": ramp(40, 80, 8, 2048)}]
+    settings = Settings(criterion=Tolerance(5e-4, 5e-4))
+    found = _search(model, Summing(model), feeds, settings=settings)
+    assert found.after.passed
+    assert found.proposal is not None
+    assert list(found.proposal.marked) == [1]
+    assert found.proposal.rounds[0].verdict.passed
+    assert {1} < found.proposal.rounds[0].kept < model.candidates
 
 
 def test_without_habit_and_trace_the_plan_grows_until_it_passes() -> None:
@@ -328,7 +352,8 @@ def test_a_second_run_builds_nothing_again() -> None:
 def test_builds_that_are_used_up_leave_the_best_valid_plan() -> None:
     model, feeds = _wear(), [{"x": ramp(0.5, 2, 64)}, {"x": ramp(3, 9, 64)}]
     settings = Settings(criterion=Tolerance(7e-4, 7e-4), max_builds=1)
-    found = _search(model, Fusing(model), feeds, settings=settings, adapt=False)
+    device = Folding(model, always_low=frozenset(range(_STEPS // 2)))
+    found = _search(model, device, feeds, settings=settings, adapt=False)
     assert found.stopped == "budget: 1 builds used"
     assert found.after.passed
     assert found.plan.kept == model.candidates

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from topsideas.calibration.room import GROSS
 from topsideas.engines.base import Identity
 from topsideas.verdict import Verdict
 
@@ -69,3 +70,17 @@ def ratio(real: float | None, emulated: float | None) -> float | None:
     if real is None or emulated is None or not 0 < emulated < float("inf"):
         return None
     return real / emulated if real < float("inf") else None
+
+
+def missed_most(rounds: Sequence[Round], kept: frozenset[int]) -> frozenset[int]:
+    """Why a plan went grossly wrong, as far as others tell that did not.
+
+    Args:
+        rounds: The plans that were built.
+        kept: The plan.
+
+    Returns:
+        The fewest ops that it lacks and such a plan keeps: at least one of them is needed.
+    """
+    fine = [r for r in rounds if r.ratio is not None and r.ratio <= GROSS]
+    return min((r.kept - kept for r in fine), key=len, default=frozenset())

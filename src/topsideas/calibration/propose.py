@@ -20,7 +20,7 @@ from topsideas.calibration.disguise import Disguised
 from topsideas.calibration.habits import Habit
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.judge import Judge
-from topsideas.calibration.proposal import Proposal, Round, ratio
+from topsideas.calibration.proposal import Proposal, Round, missed_most, ratio
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.room import GROSS, contradicted, first_room, wider_room
 from topsideas.calibration.settings import Settings
@@ -104,7 +104,7 @@ class ProposedSearch(AutoSearch):
     def search(self) -> Items:
         """See :meth:`AutoSearch.search`."""
         self.check_controls()
-        self._adapt(self.must)
+        self._learn(self.must, self.oracle.known(self.must))
         best = self._first_passing()
         return self._proved(best) if self._affordable(best) else self._smaller(best)
 
@@ -118,7 +118,7 @@ class ProposedSearch(AutoSearch):
         """The first plan that passes on the engine. Raises BudgetSpent."""
         low = self.oracle.known(self.must)
         apart = ratio(low.margin if low else None, self._emulated_verdict(self.must).margin)
-        room = first_room(apart, self._selected())
+        room = first_room(apart, self._selected(), self._habits.unlike)
         why, failures = "emulated", 0
         while True:
             bound = self.settings.bound / room
@@ -129,8 +129,7 @@ class ProposedSearch(AutoSearch):
                 return self._grown(found.kept)
             self._examined.add(found.kept)
             # By another habit the plan that failed has another margin: only that is left as room.
-            adapted = self._adapt(found.kept)
-            marked = not adapted and self._mark(found)
+            adapted, marked = self._learn(found.kept, found.verdict)
             needed = ratio(found.verdict.margin, self._emulated_verdict(found.kept).margin)
             room = self._selected() if adapted else room
             new = adapted or marked
@@ -306,21 +305,37 @@ class ProposedSearch(AutoSearch):
         """Room for the emulator's luck: none where it repeats the engine's roundings."""
         return 1.0 + _SELECTED * min(1.0, self._habits.unlike)
 
-    def _adapt(self, kept: Items) -> bool:
-        """Take the habit that explains what the engine gave for a plan; says whether it is new."""
-        self.progress.phase("comparing the engine's outputs with emulated ones")
+    def _learn(self, kept: Items, verdict: Verdict | None) -> tuple[bool, bool]:
+        """Learn from what the engine gave for a plan.
+
+        Returns:
+            Whether another habit explains it, and whether ops that behave differently were found.
+        """
         before = self._habits.current
+        if not self._compare(kept):
+            return False, False
+        self._take_best()
+        wrong = contradicted(verdict, self._emulated_verdict(kept))
+        unexplained = wrong or (kept != self.must and self._habits.current == before)
+        marked = unexplained and self._mark(kept, verdict)
+        while not marked and self._is_refuted(kept, verdict):
+            self._habits.drop()
+            self._take_best()
+        return self._habits.current != before, marked
+
+    def _compare(self, kept: Items) -> bool:
+        """Compare the engine's outputs with each habit's; says whether the engine has any."""
+        self.progress.phase("comparing the engine's outputs with emulated ones")
         try:
             self._habits.compare(kept, self.judge.hardest)
         except EngineError:  # a plan that the engine cannot run tells nothing
             return False
-        self._take_best()
-        while self._habits.current != self._habits.plain and contradicted(
-            self.oracle.known(kept), self._emulated_verdict(kept)
-        ):
-            self._habits.drop()
-            self._take_best()
-        return self._habits.current != before
+        return True
+
+    def _is_refuted(self, kept: Items, verdict: Verdict | None) -> bool:
+        """Whether the engine goes grossly wrong where the habit that was taken sees nothing."""
+        habitual = self._habits.current != self._habits.plain
+        return habitual and contradicted(verdict, self._emulated_verdict(kept))
 
     def _take_best(self) -> None:
         if self._habits.choose():
@@ -329,23 +344,29 @@ class ProposedSearch(AutoSearch):
 
     # --- what differs --------------------------------------------------------------------------
 
-    def _mark(self, found: Round) -> bool:
+    def _mark(self, kept: Items, verdict: Verdict | None) -> bool:
         """Find out which ops behave differently after a plan failed; says whether any new do."""
         before = len(self._marked), self._disguised.to_json()
-        sample = found.verdict.sample
+        if contradicted(verdict, self._emulated_verdict(kept)):
+            missing = missed_most(self._rounds, kept)
+            self._marked |= dict.fromkeys(
+                sorted(missing), "a plan that kept it did not go so wrong"
+            )
+        sample = verdict.sample if verdict is not None else None
         feeds = self.references.inputs(self.references.ids[0] if sample is None else sample)
-        plan = PrecisionPlan(found.kept)
+        plan = PrecisionPlan(kept)
         try:
             self._read_back(plan, feeds)
-            if self._engine_differs(found):
+            if self._engine_differs(kept, verdict):
                 self._compare_traces(plan, feeds)
         except EngineError:  # an engine that cannot even show what it did: room is left instead
             return False
         return before != (len(self._marked), self._disguised.to_json())
 
-    def _engine_differs(self, found: Round) -> bool:
+    def _engine_differs(self, kept: Items, verdict: Verdict | None) -> bool:
         """Whether other roundings do not explain the engine's margin."""
-        apart = found.ratio
+        margin = verdict.margin if verdict is not None else None
+        apart = ratio(margin, self._emulated_verdict(kept).margin)
         traced = self.engine.capabilities().traces and self.same_numbers
         return traced and (apart is None or apart > GROSS)
 

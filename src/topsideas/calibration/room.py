@@ -11,20 +11,22 @@ _TIGHTER = (1.15, 1.3, 1.6)
 # The last two builds have so much more each. If the last one fails, all ops stay; where the one
 # before it passes, the last one tries something smaller.
 _GENEROUS = 1.25
-# What marked ops explain of a gross difference is not known before they are kept.
-_WIDEST = 16.0
 GROSS = 4.0
-"""Beyond this the engine computes something else, not the same with other roundings."""
+"""Beyond this the engine computes something else, not the same with other roundings: by how much
+is no measure of the room that is needed."""
 
 
-def first_room(apart: float | None, selected: float) -> float:
+def first_room(apart: float | None, selected: float, unlike: float) -> float:
     """The room of the first plan.
 
     Args:
         apart: The engine's margin with all low over the emulator's; None if it tells nothing.
         selected: Room for the emulator's luck.
+        unlike: How unlike the engine the emulator is. From 1 on, that one of two other errors is
+            the smaller one promises nothing of the plans in between.
     """
-    return selected * min(max(apart or 1.0, 0.5), GROSS)
+    least = 0.5 if unlike < 1 else 1.0
+    return selected * min(max(apart or 1.0, least), GROSS)
 
 
 def wider_room(
@@ -48,9 +50,9 @@ def wider_room(
     """
     if not new and (needed is None or needed > GROSS):
         return None
-    if needed is not None:
+    if needed is not None and needed <= GROSS:
         more = 1.0 if new else _TIGHTER[min(failures, 2)]
-        room = max(room * more, min(needed, _WIDEST) * selected)
+        room = max(room * more, needed * selected)
     return room * _GENEROUS if left <= 2 else room
 
 

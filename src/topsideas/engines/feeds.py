@@ -34,7 +34,7 @@ def _checked(value: ir.Value, array: np.ndarray) -> np.ndarray:
         raise EngineError(f"input {value.name!r} is {array.dtype}; expected {dtype}")
     wanted = None if value.shape is None else list(value.shape)
     if wanted is not None and not _fits(array.shape, wanted):
-        shape = ",".join(str(d) if isinstance(d, int) else str(d.value) for d in wanted)
+        shape = ",".join(str(d) if isinstance(d, int) else d.value or "?" for d in wanted)
         raise EngineError(f"input {value.name!r} has shape {array.shape}; expected [{shape}]")
     # A scalar stays one: ascontiguousarray gives at least one axis.
     return np.asarray(array, order="C")

@@ -154,6 +154,7 @@ def _build(
     if path is not None:
         ir.external_data.set_base_dir(model.graph, path.parent.resolve())
         take_in(model.graph, _STAYS_OUTSIDE)
+    _open_sizes(model)
     complete_types(model)
     notes = _lift(model, precision)
     target = target_of(model, precision)
@@ -184,6 +185,15 @@ def _check_devices(model: ir.Model, path: Path | None) -> None:
                     f"{_name(path)}: not a valid ONNX model: an op {node.op_type} has a device "
                     "configuration without a name; expected one of the model's, or none"
                 )
+
+
+def _open_sizes(model: ir.Model) -> None:
+    """Some exporters write a size of -1 where they mean that any will do."""
+    for graph in model.graphs():
+        for value in (*graph.inputs, *(v for node in graph for v in node.outputs)):
+            if value.shape is not None and any(isinstance(d, int) and d < 0 for d in value.shape):
+                sizes = (d if not isinstance(d, int) or d >= 0 else None for d in value.shape)
+                value.shape = ir.Shape(sizes)
 
 
 def _stamp(file: Path) -> _Stamp:

@@ -104,5 +104,5 @@ def _shape(declared: ir.Shape | None) -> tuple[Dim, ...] | None:
 
 def _dim(dim: int | ir.SymbolicDim) -> Dim:
     if isinstance(dim, int):
-        return dim if dim >= 0 else None  # some exporters write -1 where they mean "open"
+        return dim
     return dim.value if dim.value != "?" else None  # one exporter's way to say "open"

@@ -8,10 +8,15 @@ from topsideas.calibration.room import first_room, wider_room
 
 
 def test_the_first_room_is_what_all_low_shows() -> None:
-    assert first_room(None, 1.1) == 1.1
-    assert first_room(2.0, 1.0) == 2.0
-    assert first_room(100.0, 1.0) == 4.0
-    assert first_room(0.1, 1.0) == 0.5
+    assert first_room(None, 1.1, 0.3) == 1.1
+    assert first_room(2.0, 1.0, 0.3) == 2.0
+    assert first_room(100.0, 1.0, 0.3) == 4.0
+    assert first_room(0.1, 1.0, 0.3) == 0.5
+
+
+def test_a_smaller_error_promises_nothing_where_it_is_another_one() -> None:
+    assert first_room(0.1, 1.0, 1.4) == 1.0
+    assert first_room(2.0, 1.0, 1.4) == 2.0
 
 
 def _wider(room: float, needed: float | None, **more: Any) -> float | None:
@@ -34,6 +39,6 @@ def test_room_grows_with_every_failure() -> None:
 def test_gross_differences_tell_nothing_unless_ops_explain_them() -> None:
     assert _wider(2.0, 5.0) is None
     assert _wider(2.0, None) is None
-    assert _wider(2.0, 5.0, new=True) == 5.0
-    assert _wider(2.0, 1e6, new=True) == 16.0
+    assert _wider(2.0, 5.0, new=True) == 2.0  # what was marked is why
+    assert _wider(2.0, 1e6, new=True) == 2.0
     assert _wider(2.0, None, new=True) == 2.0

@@ -128,6 +128,17 @@ def test_fp32_equals_other_fp32_kernels(planted: Planted) -> None:
     assert_fp32_equals_the_emulators(planted, _engine)
 
 
+def test_a_size_of_minus_one_is_open() -> None:
+    proto = parse("g (float[N,3] x) => (float[N,3] y) { y = Neg (x) }")
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    model = load_model(proto)
+    array = np.ones((2, 3), np.float32)
+    outputs = _engine(model).compile(PrecisionPlan(model.candidates)).run({"x": array})
+    assert np.array_equal(outputs["y"], -array)
+    with pytest.raises(EngineError, match=r"shape \(2, 4\); expected \[\?,3\]"):
+        _engine(model).compile(PrecisionPlan(model.candidates)).run({"x": np.ones((2, 4), "f4")})
+
+
 def test_a_trace_shows_every_op() -> None:
     executable = _engine().compile(EVERY)
     trace = executable.trace(FEEDS)
