@@ -35,3 +35,6 @@ def test_random_models(proto: onnx.ModelProto, data: st.DataObject, overflow: Ov
         for found in (trace.outputs, *(runnable.run(feeds) for runnable in runnables)):
             for output, value in zip(source.graph.outputs, expected, strict=True):
                 assert equal(found[str(output.name)], value), output.name
+        fused = engine.plans.open(executable.low, fused=True).run(feeds)
+        for name, value in executable.second_opinion().run(feeds).items():
+            assert equal(value, fused[name]), f"{name}, put together from segments"

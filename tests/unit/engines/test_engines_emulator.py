@@ -10,17 +10,20 @@ import onnx
 import pytest
 
 from topsideas.engines.emulator import runtime, selftest
+from topsideas.engines.emulator.composed import Composer
 from topsideas.engines.emulator.engine import (
     EmulatorEngine,
     WholeModel,
     emulator_numerics,
     open_emulator,
 )
+from topsideas.engines.emulator.segments import segments
 from topsideas.engines.emulator.steps import compile_block
 from topsideas.engines.options import EngineOptions
 from topsideas.engines.registry import ENGINES, choose, open_engine
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model, load_model
+from topsideas.graph.switched import switched
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import BF16, FP16, Accumulation, Numerics, Overflow, Subnormals
 from topsideas.testing.planted import overflow, parse, ramp
@@ -221,3 +224,33 @@ def test_the_second_execution_splits_sums_over_threads_whatever_the_machine() ->
         for fused in (False, True)
     }
     assert threads == {False: 1, True: 2}
+
+
+def test_a_plan_put_together_from_segments_is_the_emulated_model() -> None:
+    """The same fusions too: none of weights that are inputs as well, since they may be given."""
+    proto = parse("""g (float[1,4,8,8] x, float[4,4,1,1] v) => (float[1,4,8,8] y, float[1,4] m)
+    <float[4] s = {1.5, 0.7, 2, 1}, float[4] z = {0, 0, 0, 0}, float[4] o = {3, 1, 2, 1}> {
+        a = Conv (x, v)
+        b = BatchNormalization (a, s, z, z, o)
+        c = Relu (b)
+        r = ReduceMean <axes = [2, 3], keepdims = 0> (c)
+        m = Mul (r, o)
+        y = Add (c, x)
+    }""")
+    weight = np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4, 1, 1)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "v"))
+    model = load_model(proto)
+    slots = {op.id: op.slots for op in model.ops}
+    whole = switched(model.graph_model, slots, Numerics())
+    cut, opsets = segments(whole), model.graph_model.opset_imports
+    assert Composer.suits(whole.graph, cut)
+    composer, plans = (
+        Composer(whole.graph, cut, opsets, 8),
+        EmulatorEngine(model, Numerics()).plans,
+    )
+    feeds = {"x": np.linspace(-300, 300, 256, dtype=np.float32).reshape(1, 4, 8, 8)}
+    for low in map(frozenset, ([], [0, 1], [0, 1, 2, 3, 4, 5], [2, 4], [0, 3, 5])):
+        expected = plans.open(low, fused=True).run(feeds)
+        found = WholeModel.of(*composer.serialise(low), fused=True).run(feeds)
+        assert found.keys() == expected.keys()
+        assert all(np.array_equal(found[name], expected[name]) for name in expected)

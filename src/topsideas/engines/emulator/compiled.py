@@ -133,8 +133,10 @@ class Compiler:
 
     def _opened(self, form: Form) -> Compiled:
         keep = self._make_room(form)
-        proto, weights = form.serialise(self._opsets, self._ir_version)
-        session = runtime.session(proto, weights, fused=self._fused, arena=True)
+        proto, weights = form.to_proto(self._opsets, self._ir_version)
+        session = runtime.session(
+            proto.SerializeToString(), weights, fused=self._fused, arena=True
+        )
         compiled = Compiled(form, session, {} if runtime.copies_weights() else weights)
         with self._lock:
             if keep:

@@ -18,6 +18,7 @@ import onnxruntime as ort
 from topsideas.engines.base import Arrays, Capabilities, Identity, Probe, Runnable
 from topsideas.engines.emulator import runtime
 from topsideas.engines.emulator.compiled import Compiler
+from topsideas.engines.emulator.composed import Composer
 from topsideas.engines.emulator.executor import Executor
 from topsideas.engines.emulator.memory import Room, default_limit, shares
 from topsideas.engines.emulator.plans import EmulatedPlans
@@ -78,6 +79,7 @@ class EmulatorEngine:
         self._compiler = self._new_compiler()
         self._building = Lock()
         self._built: Executor | None = None
+        self._composer: Composer | None = None
         self._once: dict[frozenset[int], Runnable] = {}
         self.plans = EmulatedPlans(self._stamped, self.spare_compiler)
         self._passes = 0
@@ -90,6 +92,11 @@ class EmulatorEngine:
                 whole = switched(self._model.graph_model, self._slots, self._numerics)
                 cut = segments(whole, self._shares.sessions)
                 self._built = Executor(whole.graph, cut, self._compiler, self._shares.tensors)
+                if Composer.suits(whole.graph, cut):
+                    model = self._model.graph_model
+                    self._composer = Composer(
+                        whole.graph, cut, model.opset_imports, model.ir_version
+                    )
             return self._built
 
     def forget(self) -> None:
@@ -114,6 +121,12 @@ class EmulatorEngine:
         if not self._shares.tight and not any(map(draws, self._model.graph)):
             self._once = dict([*self._once.items(), (executable.low, opened)][-_ONCE:])
         return opened
+
+    def opened_fused(self, low: frozenset[int]) -> Runnable:
+        """What runs a plan with fp32 fusions."""
+        if self._composer is None:  # nothing has been searched yet, or it does not suit the model
+            return self.plans.open(low, fused=True)
+        return WholeModel.of(*self._composer.serialise(low), fused=True)
 
     def _new_compiler(self, *, fused: bool = False) -> Compiler:
         model, limit = self._model.graph_model, self._shares.sessions
@@ -211,7 +224,7 @@ class EmulatorExecutable:
         It shares no executor with :meth:`run`, and its fp32 parts differ in the last bits, as
         those of any other machine do. An answer that holds only without them is not robust.
         """
-        return _Counted(self.engine.plans.open(self.low, fused=True), self.engine)
+        return _Counted(self.engine.opened_fused(self.low), self.engine)
 
     def fused(self) -> Runnable:
         """The plan where low ops do not round between each other: a target that fuses them.

@@ -78,9 +78,9 @@ class Form:
         ids = [op_id(n) for n in self.segment.nodes if op_id(n) >= 0]
         return f"ops {min(ids)} to {max(ids)}" if ids else "the model"
 
-    def serialise(
+    def to_proto(
         self, opsets: Mapping[str, int], ir_version: int
-    ) -> tuple[bytes, dict[str, np.ndarray]]:
+    ) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
         """A model of it, and the values of the initializers that it declares as external."""
         segment = self.segment
         weights: dict[str, np.ndarray] = {}
@@ -97,7 +97,7 @@ class Form:
         # Models are made of graphs, yet whatever serialises one takes a view too.
         model = ir.to_proto(ir.Model(cast(ir.Graph, view), ir_version=ir_version))
         _rename(model.graph, self._names)
-        return model.SerializeToString(), weights
+        return model, weights
 
     def _inside(self, node: ir.Node) -> Iterator[ir.Node]:
         if op_id(node) in self.segment.fixable & self.fixed:

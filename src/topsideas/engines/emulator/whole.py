@@ -68,7 +68,13 @@ class WholeModel:
     @classmethod
     def open(cls, model: ir.Model, *, fused: bool = False) -> WholeModel:
         """A session of a model that nobody else holds. Raises EngineError."""
-        proto, weights = portable(model)
+        return cls.of(*portable(model), fused=fused)
+
+    @classmethod
+    def of(
+        cls, proto: bytes, weights: Mapping[str, np.ndarray], *, fused: bool = False
+    ) -> WholeModel:
+        """A session of a serialised model and its external weights. Raises EngineError."""
         session = runtime.session(proto, weights, fused=fused)
         return cls(session, {} if runtime.copies_weights() else weights)
 
