@@ -21,6 +21,7 @@ CHANGING = {
     "_Switching": "a graph being rewritten",
     "_Cut": "a model being cut",
     "Felt": "remembers what it measured",
+    "Learning": "what one search has learned of its engine",
     "Ordering": "one ordering, from start to end",
     "Ranking": "one ranking, from start to end",
     "EmulatedPlans": "remembers what it built",

@@ -24,10 +24,15 @@ from tests.standin.devices import (
     Refusing,
     Summing,
 )
+from topsideas.calibration.adapting import Adapting
 from topsideas.calibration.habits import best_habit, habits, unlikeness
 from topsideas.calibration.journal import MemoryStore, Store
+from topsideas.calibration.judge import Judge
+from topsideas.calibration.learning import Learning
 from topsideas.calibration.problem import make_problem, read_samples
 from topsideas.calibration.progress import Silent
+from topsideas.calibration.proposal import Round
+from topsideas.calibration.references import References
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.settings import Settings, Validator
 from topsideas.engines.emulator.engine import EmulatorEngine
@@ -41,6 +46,7 @@ from topsideas.samples import samples_from_memory, signature_of
 from topsideas.search.oracle import Budget
 from topsideas.stats.criteria import Tolerance, margin
 from topsideas.testing.planted import accumulation, epsilon, many_readers, overflow, parse, ramp
+from topsideas.verdict import Verdict
 
 # A chain in which many roundings add up, each op a little different.
 _STEPS = 24
@@ -403,3 +409,21 @@ def test_fusing_leaves_out_roundings_between_private_neighbours_only() -> None:
     assert [len(op.slots.outputs) for op in activations] == [1, 0, 0, 1]  # a is an output
     read_back = {h.name: h for h in habits([(1, 2), (3,)])}["fuses as read back"].applied(model)
     assert [len(op.slots.outputs) for op in read_back.ops] == [1, 0, 1, 1]
+
+
+def test_an_earlier_plan_that_went_wrong_is_explained_by_a_later_one_that_did_not() -> None:
+    """Whatever is learned afterwards, the op that made the difference stays."""
+    planted = accumulation()
+    model = load_model(planted.model)
+    device, emulator = Summing(model, traces=False), EmulatorEngine(model, Numerics())
+    samples = samples_from_memory(planted.samples[:1], None, signature_of(model))
+    references = References(samples, lambda: emulator.compile(_plan(model)))
+    adapting = Adapting(model, device, references, lambda _: emulator, same_numbers=False)
+    learned = Learning(model, device, FP16, references, Settings(), adapting, same_numbers=False)
+    low = Judge(device, references, Settings()).full_margin(frozenset())
+    assert learned.learn(frozenset(), low, None, []) == (False, False)
+    assert not learned.marked
+    mild, near = Verdict(False, 1.2, 0, "y"), Verdict(True, 0.5, 0, "y")
+    found = Round("emulated", 1.0, frozenset({1}), near, mild)
+    assert learned.learn(found.kept, mild, None, [found]) == (False, True)
+    assert list(learned.marked) == [1]

@@ -14,20 +14,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from topsideas.calibration.adapting import Adapting
-from topsideas.calibration.agreement import alike, differing_ops
 from topsideas.calibration.auto import AutoSearch
-from topsideas.calibration.disguise import Disguised
 from topsideas.calibration.habits import Habit
 from topsideas.calibration.journal import Journal
-from topsideas.calibration.judge import Judge
-from topsideas.calibration.proposal import Proposal, Round, missed_most, ratio
+from topsideas.calibration.learning import Learning
+from topsideas.calibration.proposal import Proposal, Round, ratio
 from topsideas.calibration.result import SearchResult
-from topsideas.calibration.room import GROSS, contradicted, first_room, wider_room
+from topsideas.calibration.room import first_room, wider_room
 from topsideas.calibration.settings import Settings
-from topsideas.engines.base import Arrays, Engine, Readback
-from topsideas.errors import BaselineError, EngineError
+from topsideas.engines.base import Engine
+from topsideas.errors import BaselineError
 from topsideas.graph.loading import Model
-from topsideas.plan import PrecisionPlan
 from topsideas.search.oracle import Budget, BudgetSpent, Items
 from topsideas.stats.criteria import Tolerance
 from topsideas.verdict import Verdict
@@ -65,7 +62,6 @@ class ProposedSearch(AutoSearch):
         self.settings = replace(self._asked, budget=Budget(None, self._asked.budget.seconds))
         super().__post_init__()
         self._rounds: list[Round] = []
-        self._marked: dict[int, str] = {}
         self._habits = Adapting(
             self.model,
             self.engine,
@@ -73,8 +69,15 @@ class ProposedSearch(AutoSearch):
             self.proposers,
             same_numbers=self.same_numbers,
         )
-        self._disguised = Disguised(self._habits.emulator())
-        self._emulated: dict[Items, Verdict] = {}
+        self._learned = Learning(
+            self.model,
+            self.engine,
+            self.precision,
+            self.references,
+            self.settings,
+            self._habits,
+            self.same_numbers,
+        )
         self._evaluations = 0
         self._examined: set[Items] = set()
         self._last: SearchResult | None = None
@@ -84,12 +87,12 @@ class ProposedSearch(AutoSearch):
         found = super().run()
         last = self._last
         proposal = Proposal(
-            proposer=self._disguised.identity(),
+            proposer=self._learned.emulator.identity(),
             habit=self._habits.current,
             unlike=self._habits.unlike,
-            all_low=self._emulated_verdict(self.must),
+            all_low=self._learned.emulated(self.must),
             rounds=tuple(self._rounds),
-            marked=dict(self._marked),
+            marked=dict(self._learned.marked),
             evaluations=self._evaluations,
             minimal=last is not None and last.one_minimal and last.plan.kept == found.plan.kept,
         )
@@ -104,7 +107,7 @@ class ProposedSearch(AutoSearch):
     def search(self) -> Items:
         """See :meth:`AutoSearch.search`."""
         self.check_controls()
-        self._learn(self.must, self.oracle.known(self.must))
+        self._learn(self.must)
         best = self._first_passing()
         return self._proved(best) if self._affordable(best) else self._smaller(best)
 
@@ -117,7 +120,7 @@ class ProposedSearch(AutoSearch):
     def _first_passing(self) -> Items:
         """The first plan that passes on the engine. Raises BudgetSpent."""
         low = self.oracle.known(self.must)
-        apart = ratio(low.margin if low else None, self._emulated_verdict(self.must).margin)
+        apart = ratio(low.margin if low else None, self._learned.emulated(self.must).margin)
         room = first_room(apart, self._selected(), self._habits.unlike)
         why, failures = "emulated", 0
         while True:
@@ -129,8 +132,8 @@ class ProposedSearch(AutoSearch):
                 return self._grown(found.kept)
             self._examined.add(found.kept)
             # By another habit the plan that failed has another margin: only that is left as room.
-            adapted, marked = self._learn(found.kept, found.verdict)
-            needed = ratio(found.verdict.margin, self._emulated_verdict(found.kept).margin)
+            adapted, marked = self._learn(found.kept)
+            needed = ratio(found.verdict.margin, self._learned.emulated(found.kept).margin)
             room = self._selected() if adapted else room
             new = adapted or marked
             wider = wider_room(room, needed, self._selected(), failures, self._left, new=new)
@@ -218,7 +221,7 @@ class ProposedSearch(AutoSearch):
             raise BudgetSpent(f"{self._asked.max_builds} builds used")
         self.oracle.phase = f"build {len(self._rounds) + 1}: {why}"
         verdict = known or self.oracle.ask(kept)
-        found = Round(why, bound, kept, self._emulated_verdict(kept), verdict)
+        found = Round(why, bound, kept, self._learned.emulated(kept), verdict)
         if known is None:
             self._rounds.append(found)
         return found
@@ -227,24 +230,17 @@ class ProposedSearch(AutoSearch):
         """All samples, since the worst margin is what the emulator's is compared with."""
         return super().judged(kept) if kept == self.candidates else self.full_verdict(kept)
 
-    def _emulated_verdict(self, kept: Items) -> Verdict:
-        """The emulator's verdict by the engine's rule, over all samples."""
-        if kept not in self._emulated:
-            judge = Judge(self._disguised, self.references, self.settings)
-            self._emulated[kept] = judge.full_margin(kept)
-        return self._emulated[kept]
-
     def _searched(self, bound: float) -> Items:
         """The emulator's answer by a bound. Raises BudgetSpent, KeyboardInterrupt."""
         settings = self._proposing(bound)
         plain = self._habits.current == self._habits.plain
         habit = {} if plain else {"habit": self._habit_key()}
         journal = self.proposer_journal.of(
-            {**habit, **self._disguised.to_json()}, settings.judging()
+            {**habit, **self._learned.emulator.to_json()}, settings.judging()
         )
         self.progress.phase(f"searching on the emulator, margin {bound:.3g}")
         search = AutoSearch(
-            self._disguised,
+            self._learned.emulator,
             self.candidates,
             self.precision,
             self.references,
@@ -257,9 +253,8 @@ class ProposedSearch(AutoSearch):
         try:
             found = search.run()
         except BaselineError:
-            if self._disguised.to_json():  # what was read back cannot be all of the truth
-                self._disguised.forget()
-                self._emulated.clear()
+            if self._learned.emulator.to_json():
+                self._learned.forget_readback()
                 return self._searched(bound)
             return self.candidates  # so little room that fp32 itself has none
         self._last = found
@@ -279,7 +274,7 @@ class ProposedSearch(AutoSearch):
 
     def _proposing(self, bound: float) -> Settings:
         """Settings for the emulator. Room above the tolerance widens the tolerance itself."""
-        must = self._asked.must_keep | self._marked.keys()
+        must = self._asked.must_keep | self._learned.marked.keys()
         left = self._asked.budget
         seconds = None if left.seconds is None else max(left.seconds - self.oracle.seconds, 1e-3)
         evaluations = None
@@ -299,88 +294,12 @@ class ProposedSearch(AutoSearch):
             return replace(changed, criterion=wider, bound=1.0)
         return replace(changed, bound=min(bound, 1.0))
 
-    # --- habits ---------------------------------------------------------------------------------
-
     def _selected(self) -> float:
         """Room for the emulator's luck: none where it repeats the engine's roundings."""
         return 1.0 + _SELECTED * min(1.0, self._habits.unlike)
 
-    def _learn(self, kept: Items, verdict: Verdict | None) -> tuple[bool, bool]:
-        """Learn from what the engine gave for a plan.
-
-        Returns:
-            Whether another habit explains it, and whether ops that behave differently were found.
-        """
-        before = self._habits.current
-        if not self._compare(kept):
-            return False, False
-        self._take_best()
-        wrong = contradicted(verdict, self._emulated_verdict(kept))
-        unexplained = wrong or (kept != self.must and self._habits.current == before)
-        marked = unexplained and self._mark(kept, verdict)
-        while not marked and self._is_refuted(kept, verdict):
-            self._habits.drop()
-            self._take_best()
-        return self._habits.current != before, marked
-
-    def _compare(self, kept: Items) -> bool:
-        """Compare the engine's outputs with each habit's; says whether the engine has any."""
+    def _learn(self, kept: Items) -> tuple[bool, bool]:
+        """Learn from a plan that failed; see :meth:`Learning.learn`."""
         self.progress.phase("comparing the engine's outputs with emulated ones")
-        try:
-            self._habits.compare(kept, self.judge.hardest)
-        except EngineError:  # a plan that the engine cannot run tells nothing
-            return False
-        return True
-
-    def _is_refuted(self, kept: Items, verdict: Verdict | None) -> bool:
-        """Whether the engine goes grossly wrong where the habit that was taken sees nothing."""
-        habitual = self._habits.current != self._habits.plain
-        return habitual and contradicted(verdict, self._emulated_verdict(kept))
-
-    def _take_best(self) -> None:
-        if self._habits.choose():
-            self._disguised = Disguised(self._habits.emulator())
-            self._emulated.clear()
-
-    # --- what differs --------------------------------------------------------------------------
-
-    def _mark(self, kept: Items, verdict: Verdict | None) -> bool:
-        """Find out which ops behave differently after a plan failed; says whether any new do."""
-        before = len(self._marked), self._disguised.to_json()
-        if contradicted(verdict, self._emulated_verdict(kept)):
-            missing = missed_most(self._rounds, kept)
-            self._marked |= dict.fromkeys(
-                sorted(missing), "a plan that kept it did not go so wrong"
-            )
-        sample = verdict.sample if verdict is not None else None
-        feeds = self.references.inputs(self.references.ids[0] if sample is None else sample)
-        plan = PrecisionPlan(kept)
-        try:
-            self._read_back(plan, feeds)
-            if self._engine_differs(kept, verdict):
-                self._compare_traces(plan, feeds)
-        except EngineError:  # an engine that cannot even show what it did: room is left instead
-            return False
-        return before != (len(self._marked), self._disguised.to_json())
-
-    def _engine_differs(self, kept: Items, verdict: Verdict | None) -> bool:
-        """Whether other roundings do not explain the engine's margin."""
-        margin = verdict.margin if verdict is not None else None
-        apart = ratio(margin, self._emulated_verdict(kept).margin)
-        traced = self.engine.capabilities().traces and self.same_numbers
-        return traced and (apart is None or apart > GROSS)
-
-    def _read_back(self, plan: PrecisionPlan, feeds: Arrays) -> None:
-        """Ops that the engine ran in another precision are emulated in that from now on."""
-        executable = self.engine.compile(plan)
-        if not self.engine.capabilities().readable or not isinstance(executable, Readback):
-            return
-        differing = frozenset(executable.differing(feeds)) & self.candidates
-        self._disguised.learn(low=differing & plan.kept, fp32=differing - plan.kept)
-        self._emulated.clear()
-
-    def _compare_traces(self, plan: PrecisionPlan, feeds: Arrays) -> None:
-        found = differing_ops(
-            self.model, self._disguised, self.engine, plan, feeds, self.precision
-        )
-        self._marked |= found | alike(self.model, plan, found)
+        verdict = self.oracle.ask(kept)
+        return self._learned.learn(kept, verdict, self.judge.hardest, self._rounds)
