@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from topsideas.calibration.habits import Habit, best_habit, closeness, habits, unlikeness
 from topsideas.calibration.references import References
@@ -64,6 +65,16 @@ class Adapting:
     def emulator(self) -> Engine:
         """The emulator with that habit."""
         return self._emulator(self.current)
+
+    def kernels(self) -> Engine:
+        """The emulator whose single ops are those of the habit: a trace shows all, rounded."""
+        habit = self.habit
+        if habit.fuses is None:
+            return self.emulator()
+        alone = replace(habit, name=f"{habit.name}, op by op", fuses=None, key="")
+        if alone.name not in self._opened:
+            self._opened[alone.name] = self._proposers(alone)
+        return self._opened[alone.name]
 
     def compare(self, kept: Items, hardest: int | None) -> None:
         """Compare what the engine gives for a plan with what each habit would give.

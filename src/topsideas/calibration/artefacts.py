@@ -9,6 +9,7 @@ from typing import Protocol
 from topsideas.calibration.export import Feeds, export_model
 from topsideas.engines.base import Engine, finalized
 from topsideas.graph.conversion_files import folder_beside, write_model
+from topsideas.graph.gates import is_fine
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Numerics
@@ -79,7 +80,8 @@ def export_deploy_model(
     """
     export = export_model(model, plan, numerics, path, inputs=inputs)
     casts = f"deploy model: {export.casts} casts, {export.cast_bytes} bytes through them per pass"
-    return [casts, f"deploy model: {export.checks[-1]}", *export.warnings]
+    told = [f"deploy model: {line}" for line in export.checks if not is_fine(line)]
+    return [casts, *told, *export.warnings]
 
 
 def _write_whole(target: Path, write: Callable[[Path], object]) -> None:

@@ -56,7 +56,11 @@ class Disguised:
 
     def compile(self, plan: PrecisionPlan) -> Executable:
         """The plan as the engine would understand it."""
-        return self._inner.compile(PrecisionPlan((plan.kept - self._low) | self._fp32))
+        return self._inner.compile(self.meant(plan))
+
+    def meant(self, plan: PrecisionPlan) -> PrecisionPlan:
+        """What the engine makes of a plan."""
+        return PrecisionPlan((plan.kept - self._low) | self._fp32)
 
     def load(self, path: Path) -> Runnable:
         """Open an executable of the emulator."""

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from topsideas.calibration.adapting import Adapting
-from topsideas.calibration.agreement import alike, differing_ops
 from topsideas.calibration.disguise import Disguised
 from topsideas.calibration.judge import Judge
+from topsideas.calibration.own_errors import own_errors, worth_keeping
 from topsideas.calibration.proposal import Round, missed_most, ratio
 from topsideas.calibration.references import References
-from topsideas.calibration.room import GROSS, contradicted
+from topsideas.calibration.room import contradicted
 from topsideas.calibration.settings import Settings
-from topsideas.engines.base import Arrays, Engine, Readback
+from topsideas.engines.base import Arrays, Engine, OpByOp, Readback
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import Precision
 from topsideas.search.oracle import Items
 from topsideas.verdict import Verdict
+
+# A margin that is more than so many times the emulated one has other reasons than roundings that
+# fall out otherwise.
+_MORE = 1.25
+# If own errors take more of the bound than this, there is no room for any rounding.
+_MOST_LEFT = 0.9
 
 
 @dataclass
@@ -29,7 +35,6 @@ class Learning:
     Args:
         model: The model.
         engine: The engine.
-        precision: The low format.
         references: The samples.
         settings: The engine's rule.
         habits: Which habit the engine has.
@@ -37,16 +42,17 @@ class Learning:
 
     Attributes:
         marked: Ops that behave differently on the engine, each with how.
+        left: What other ops' own errors add on a sample where some were marked, as a margin.
     """
 
     model: Model
     engine: Engine
-    precision: Precision
     references: References
     settings: Settings
     habits: Adapting
     same_numbers: bool
     marked: dict[int, str] = field(default_factory=dict)
+    left: float | None = None
     _seen: dict[Items, Verdict] = field(default_factory=dict)
     _emulated: dict[Items, Verdict] = field(default_factory=dict)
 
@@ -59,6 +65,17 @@ class Learning:
             judge = Judge(self.emulator, self.references, self.settings)
             self._emulated[kept] = judge.full_margin(kept)
         return self._emulated[kept]
+
+    def needed(self, kept: Items, verdict: Verdict) -> float | None:
+        """How much room the emulator's plans need, by a plan that failed.
+
+        Where ops were marked, so much that the roundings pass beside the own errors of the rest;
+        else the engine's margin over the emulated one, None if that tells nothing.
+        """
+        if self.left is None:
+            return ratio(verdict.margin, self.emulated(kept).margin)
+        part = min(self.left / self.settings.bound, _MOST_LEFT)
+        return 1 / math.sqrt(1 - part**2)
 
     def forget_readback(self) -> None:
         """What the engine was seen to run in another precision cannot be all of the truth."""
@@ -84,11 +101,13 @@ class Learning:
             self.habits.compare(kept, hardest)
         except EngineError:  # a plan that the engine cannot run tells nothing
             return False, False
-        self._seen[kept] = verdict
+        self._seen[kept], self.left = verdict, None
         self._take_best()
-        marked = bool(rounds) and self.habits.current == before and self._looked_at(kept, verdict)
+        marked = self._looked_at(kept, verdict, built=bool(rounds))
         while wrong := self._unexplained():
-            if self._marks(wrong, kept, rounds):
+            missing = next(filter(None, (missed_most(rounds, plan) for plan in wrong)), ())
+            self.marked |= dict.fromkeys(missing, "a plan that kept it did not go so wrong")
+            if missing:
                 marked = True
             elif self.habits.current == self.habits.plain:
                 break
@@ -124,24 +143,17 @@ class Learning:
         executable = self.emulator.compile(PrecisionPlan(kept))
         return judge.judge_sample(executable, sample, self.settings.bound)
 
-    def _marks(self, wrong: Sequence[Items], kept: Items, rounds: Sequence[Round]) -> bool:
-        """Find out why plans went wrong: from plans that did not, or from the last one's trace."""
-        for plan in wrong:
-            missing = missed_most(rounds, plan)
-            if missing:
-                self.marked |= dict.fromkeys(missing, "a plan that kept it did not go so wrong")
-                return True
-        return kept in wrong and self._looked_at(kept, self._seen[kept])
-
-    def _looked_at(self, kept: Items, verdict: Verdict) -> bool:
+    def _looked_at(self, kept: Items, verdict: Verdict, *, built: bool) -> bool:
         """Look at what the engine did for a plan; says whether anything new is known."""
         before = len(self.marked), self.emulator.to_json()
         sample = self.references.ids[0] if verdict.sample is None else verdict.sample
         feeds, plan = self.references.inputs(sample), PrecisionPlan(kept)
         try:
-            self._read_back(plan, feeds)
-            if self._engine_differs(kept, verdict):
-                self._compare_traces(plan, feeds)
+            if built:
+                self._read_back(plan, feeds)
+            apart = ratio(verdict.margin, self.emulated(kept).margin)
+            if apart is None or apart > _MORE:
+                self._find_own_errors(plan, sample)
         except EngineError:  # an engine that cannot even show what it did: room is left instead
             return False
         return before != (len(self.marked), self.emulator.to_json())
@@ -155,12 +167,19 @@ class Learning:
         self.emulator.learn(low=differing & plan.kept, fp32=differing - plan.kept)
         self._emulated.clear()
 
-    def _engine_differs(self, kept: Items, verdict: Verdict) -> bool:
-        """Whether other roundings do not explain the engine's margin."""
-        apart = ratio(verdict.margin, self.emulated(kept).margin)
-        traced = self.engine.capabilities().traces and self.same_numbers
-        return traced and (apart is None or apart > GROSS)
-
-    def _compare_traces(self, plan: PrecisionPlan, feeds: Arrays) -> None:
-        found = differing_ops(self.model, self.emulator, self.engine, plan, feeds, self.precision)
-        self.marked |= found | alike(self.model, plan, found)
+    def _find_own_errors(self, plan: PrecisionPlan, sample: int) -> None:
+        """Mark the ops whose kernels err by more than their roundings, as far as that matters."""
+        emulator, traces = self.habits.kernels(), self.engine.capabilities().traces
+        if not (traces and self.same_numbers and isinstance(emulator, OpByOp)):
+            return
+        feeds = self.references.inputs(sample)
+        records = self.engine.compile(plan).trace(feeds)
+        low = self.emulator.meant(plan).low(self.model.candidates)
+        judge = Judge(self.engine, self.references, self.settings)
+        errors = own_errors(
+            self.model, emulator, records, low, feeds, lambda found: judge.margin_of(found, sample)
+        )
+        marked, left = worth_keeping(self.model, errors, low, self.settings.bound)
+        if marked:
+            self.marked |= marked
+            self.left = left

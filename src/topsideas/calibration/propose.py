@@ -18,7 +18,7 @@ from topsideas.calibration.auto import AutoSearch
 from topsideas.calibration.habits import Habit
 from topsideas.calibration.journal import Journal
 from topsideas.calibration.learning import Learning
-from topsideas.calibration.proposal import Proposal, Round, ratio
+from topsideas.calibration.proposal import Proposal, Round
 from topsideas.calibration.result import SearchResult
 from topsideas.calibration.room import first_room, wider_room
 from topsideas.calibration.settings import Settings
@@ -72,7 +72,6 @@ class ProposedSearch(AutoSearch):
         self._learned = Learning(
             self.model,
             self.engine,
-            self.precision,
             self.references,
             self.settings,
             self._habits,
@@ -119,8 +118,7 @@ class ProposedSearch(AutoSearch):
 
     def _first_passing(self) -> Items:
         """The first plan that passes on the engine. Raises BudgetSpent."""
-        low = self.oracle.known(self.must)
-        apart = ratio(low.margin if low else None, self._learned.emulated(self.must).margin)
+        apart = self._learned.needed(self.must, self.oracle.ask(self.must))
         room = first_room(apart, self._selected(), self._habits.unlike)
         why, failures = "emulated", 0
         while True:
@@ -133,7 +131,7 @@ class ProposedSearch(AutoSearch):
             self._examined.add(found.kept)
             # By another habit the plan that failed has another margin: only that is left as room.
             adapted, marked = self._learn(found.kept)
-            needed = ratio(found.verdict.margin, self._learned.emulated(found.kept).margin)
+            needed = self._learned.needed(found.kept, found.verdict)
             room = self._selected() if adapted else room
             new = adapted or marked
             wider = wider_room(room, needed, self._selected(), failures, self._left, new=new)

@@ -291,6 +291,38 @@ class Latency(Protocol):
 
 
 @runtime_checkable
+class OpByOp(Protocol):
+    """An engine that runs single ops, and shows what an error at an op does to the outputs."""
+
+    def run_op(self, op: int, values: Arrays) -> Sequence[np.ndarray] | None:
+        """What a top-level op that runs low writes, without empty outputs.
+
+        Args:
+            op: Its id.
+            values: What the values hold that it may read, by name.
+
+        Returns:
+            Its outputs; None if it is in a body, or reads something else.
+
+        Raises:
+            EngineError: It fails.
+        """
+        ...
+
+    def disturbed(self, feeds: Arrays, errors: Arrays) -> dict[str, Any]:
+        """The model's outputs in fp32 with errors added to some values.
+
+        Args:
+            feeds: The inputs.
+            errors: What is added, by the name of a float32 value that a top-level op writes.
+
+        Raises:
+            EngineError: It fails.
+        """
+        ...
+
+
+@runtime_checkable
 class Blocks(Protocol):
     """An engine that runs a model in blocks, each again only if something before it changed."""
 

@@ -11,6 +11,7 @@ import onnx
 from topsideas.errors import EngineError, ModelError
 
 _OPENS = "opens in"
+_TAKEN = "ONNX Runtime's optimiser takes it"
 
 # What the runtime says of an operator that it does not have.
 _UNKNOWN = "is not a registered function/op"
@@ -68,6 +69,11 @@ def check_export(
     )
 
 
+def is_fine(line: str) -> bool:
+    """Whether a line of :func:`check_export` says that all is well."""
+    return line.startswith(("valid: ", _OPENS, _TAKEN))
+
+
 def _objection(path: Path, *, strict: bool) -> Exception | None:
     """What the ONNX checker says against a file, if anything."""
     try:
@@ -111,7 +117,7 @@ def _optimises(path: Path) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"ONNX Runtime's optimiser was not tried: {_brief(error)}"
     if done.returncode == 0:
-        return "ONNX Runtime's optimiser takes it"
+        return _TAKEN
     last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
     why = f"crashes on it (signal {-done.returncode})" if done.returncode < 0 else last[0][:300]
     return (

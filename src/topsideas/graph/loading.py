@@ -308,8 +308,10 @@ def _check_valid(proto: onnx.ModelProto, path: Path | None) -> None:
     try:
         onnx.checker.check_model(str(path) if path is not None else proto)
     except Exception as error:  # ValidationError, and InferenceError on malformed functions
-        first = _root_cause(error)
-        raise ModelError(f"{_name(path)}: not a valid ONNX model: {first}") from error
+        why = _root_cause(error).rstrip(".")
+        if "topologically sorted" in str(error):
+            why += ". Remedy: sort them, as onnx_ir.passes.common.TopologicalSortPass does"
+        raise ModelError(f"{_name(path)}: not a valid ONNX model: {why}") from error
 
 
 def _digest(proto: onnx.ModelProto, files: list[Path]) -> str:
@@ -332,7 +334,10 @@ def _name(path: Path | None) -> str:
 
 
 def _root_cause(error: BaseException) -> str:
-    """The first line of the innermost error: onnx-ir wraps each level in its whole graph."""
+    """The first sentence of the innermost error: onnx-ir wraps each level in its whole graph."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    # The ONNX checker goes on in the next lines, with the node.
+    first = " ".join(lines[:3]) if lines[0].rstrip().endswith(":") else lines[0]
+    return " ".join(first.split())[:300]

@@ -27,7 +27,7 @@ _RANDOM = frozenset({"RandomNormal", "RandomNormalLike", "RandomUniform", "Rando
 _DRAWING = _RANDOM | {"Bernoulli", "Multinomial"}
 _TRAINING_MODE = 2
 
-_SWITCH, _SECOND = "topsideas.switch", "topsideas.second_switch"
+_SWITCH, _SECOND, _SHAPE = "topsideas.switch", "topsideas.second_switch", "topsideas.shape"
 
 # Ops with more bytes of weights get no third branch, since each one packs weights of its own.
 _SMALL_WEIGHTS = 1 << 16
@@ -61,6 +61,8 @@ def switched(model: ir.Model, slots: Mapping[int, Slots], numerics: Numerics) ->
     """
     graph = model.clone().graph
     ranks = {v: len(v.shape) for n in graph for v in n.outputs if v.shape is not None}
+    for value in ranks:
+        value.meta[_SHAPE] = value.shape
     forget_shapes(graph)
     _keep_ranks(graph, ranks)
     _lift_constants(graph)
@@ -95,6 +97,12 @@ def taken(switch: ir.Node, *, low: bool, stored: bool) -> ir.Graph:
     if low and branch[0].op_type == "If" and _SECOND in branch[0].meta:
         return branch[0].attributes["else_branch" if stored else "then_branch"].as_graph()
     return branch
+
+
+def shape_of(value: ir.Value) -> ir.Shape | None:
+    """The shape of a value that nodes of the model write, as far as it is known."""
+    shape: ir.Shape | None = value.meta.get(_SHAPE)
+    return shape
 
 
 def draws(node: ir.Node) -> bool:
@@ -158,6 +166,7 @@ class _Switching:
         named = [o for o in node.outputs if o.name]
         for old, new in zip(named, container.outputs, strict=True):
             new.name, new.type, new.shape = old.name, old.type, old.shape
+            new.meta.update(old.meta)
             old.name = self.names.fresh(f"{old.name}/old")
             ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
         graph.remove(node, safe=True)

@@ -12,7 +12,16 @@ from rich.text import Text
 from topsideas.report.causes import cause_name
 from topsideas.report.output import plain_console, plain_text, standard_output
 from topsideas.report.repairs import repair_lines
-from topsideas.report.text import change, count, number, ops_in_fp32, printable, share, similarity
+from topsideas.report.text import (
+    change,
+    count,
+    margin_of,
+    number,
+    ops_in_fp32,
+    printable,
+    share,
+    similarity,
+)
 
 Json = dict[str, Any]
 
@@ -110,7 +119,7 @@ def _network(console: Console, report: Json) -> None:
                 Text(printable(name)),
                 pair.replace("_", " vs "),
                 _result(worst["result"]),
-                number(worst["margin"], "not finite"),
+                margin_of(worst),
                 count(worst["exceed_tol_count"], worst["element_count"]),
                 similarity(worst["cos_sim_value"]),
                 str(sample),

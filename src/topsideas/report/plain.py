@@ -12,7 +12,7 @@ from topsideas.report.causes import cause_name
 from topsideas.report.console import evaluations, headline, why
 from topsideas.report.html.view import view
 from topsideas.report.repairs import repair_lines
-from topsideas.report.text import change, number, printable, similarity
+from topsideas.report.text import change, margin_of, number, printable, similarity
 
 Json = dict[str, Any]
 
@@ -87,7 +87,7 @@ def _outputs(report: Json) -> list[tuple[str, ...]]:
             name,
             pair.replace("_", " vs "),
             found["result"],
-            number(found["margin"], "not finite"),
+            margin_of(found),
             similarity(found["cos_sim_value"]),
         )
         for sample, comparisons in zip(report["samples"], report["model_outputs"], strict=True)

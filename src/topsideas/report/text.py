@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 # Sums of products of equal vectors differ from 1 by this much.
 _NOISE = 1e-9
@@ -11,6 +13,12 @@ _NOISE = 1e-9
 def number(value: float | None, missing: str = "-") -> str:
     """Four significant digits; ``missing`` for None."""
     return missing if value is None else f"{value:.4g}"
+
+
+def margin_of(comparison: Mapping[str, Any]) -> str:
+    """The margin of two outputs, or why there is none: integers are equal or they are not."""
+    strange = comparison["nan_count"] + comparison["inf_count"] > 0
+    return number(comparison["margin"], "not finite" if strange else "not equal")
 
 
 def share(value: float) -> str:

@@ -254,3 +254,30 @@ def test_a_plan_put_together_from_segments_is_the_emulated_model() -> None:
         found = WholeModel.of(*composer.serialise(low), fused=True).run(feeds)
         assert found.keys() == expected.keys()
         assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_ops_in_branches_are_told_the_ranks_that_they_need() -> None:
+    """A Resize reads sizes from far away, which ONNX Runtime must know to be a list of four."""
+    steps = [f"r{k} = Relu ({f'r{k - 1}' if k else 'x'})" for k in range(90)]
+    model = load_model(
+        parse(
+            """g (float[N,3,H,W] x) => (float[A,C,D,E] y)
+            <int64 two = {2}, int64[1] zero = {0}, int64[1] to = {2}> {
+                all = Shape (x)
+                h = Gather (all, two)
+                """
+            + "\n".join(steps)
+            + """
+                h1 = Unsqueeze (h, zero)
+                hw = Concat <axis = 0> (h1, h1)
+                outer = Slice (all, zero, to, zero)
+                sizes = Concat <axis = 0> (outer, hw)
+                z = Resize <mode = "linear"> (x, , , sizes)
+                y = Add (r89, z)
+            }"""
+        )
+    )
+    engine, feeds = EmulatorEngine(model, Numerics()), {"x": ramp(-3, 3, 1, 3, 8, 8)}
+    for kept in (frozenset[int](), frozenset(sorted(model.candidates)[::2]), model.candidates):
+        executable = engine.compile(PrecisionPlan(kept))
+        assert np.array_equal(executable.run(feeds)["y"], executable.freeze().run(feeds)["y"])

@@ -7,13 +7,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from topsideas.engines.emulator.memory import Room, shares
+from topsideas.engines.emulator.memory import _SOME, Room, shares
 from topsideas.engines.emulator.store import content_key
 from topsideas.engines.options import EngineOptions
 from topsideas.engines.registry import open_engine
 from topsideas.graph.loading import load_model
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Numerics
+from topsideas.testing.planted import parse
 
 
 class Holder:
@@ -68,6 +69,17 @@ def test_small_weights_are_not_tight_and_large_ones_are() -> None:
     graph = load_model(_model(64)).graph
     assert not shares(1 << 30, graph).tight
     assert shares(1 << 17, graph).tight
+
+
+def test_weights_that_many_ops_read_are_asked_for_as_often() -> None:
+    """Each session holds its own, as those of an unrolled loop do."""
+    weight = onnx.numpy_helper.from_array(np.zeros((64, 64), np.float32), "w")
+    found = []
+    for body in ("y = MatMul (x, w)", "a = MatMul (x, w) b = MatMul (a, w) y = MatMul (b, w)"):
+        proto = parse("g (float[64,64] x, float[64,64] w) => (float[64,64] y) {" + body + "}")
+        proto.graph.initializer.append(weight)
+        found.append(shares(1 << 30, load_model(proto).graph).sessions - _SOME)
+    assert found[1] == 3 * found[0] > 0
 
 
 def test_results_do_not_depend_on_who_runs_in_between() -> None:

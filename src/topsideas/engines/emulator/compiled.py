@@ -16,6 +16,7 @@ from topsideas.engines.emulator.forms import Form
 from topsideas.engines.emulator.memory import Room
 from topsideas.engines.emulator.segments import Segment
 from topsideas.engines.emulator.store import Tensor
+from topsideas.errors import EngineError
 
 _TRUE, _FALSE = np.array(True), np.array(False)
 
@@ -133,17 +134,24 @@ class Compiler:
 
     def _opened(self, form: Form) -> Compiled:
         keep = self._make_room(form)
-        proto, weights = form.to_proto(self._opsets, self._ir_version)
-        session = runtime.session(
-            proto.SerializeToString(), weights, fused=self._fused, arena=True
-        )
-        compiled = Compiled(form, session, {} if runtime.copies_weights() else weights)
+        try:
+            compiled = self._compiled(form, ranks=False)
+        except EngineError:
+            # Some ops in branches need ranks, which the runtime infers from those outside. They
+            # are not declared without need: models declare wrong ones.
+            compiled = self._compiled(form, ranks=True)
         with self._lock:
             if keep:
                 self._open[form.key] = compiled
             else:
                 self._spare = compiled
         return compiled
+
+    def _compiled(self, form: Form, *, ranks: bool) -> Compiled:
+        proto, weights = form.to_proto(self._opsets, self._ir_version, ranks=ranks)
+        text = proto.SerializeToString()
+        session = runtime.session(text, weights, fused=self._fused, arena=True)
+        return Compiled(form, session, {} if runtime.copies_weights() else weights)
 
     def _make_room(self, form: Form) -> bool:
         """Whether a session may stay open; others of its segment make room for it."""

@@ -20,6 +20,7 @@ from topsideas.engines.emulator import runtime
 from topsideas.engines.emulator.compiled import Compiler
 from topsideas.engines.emulator.composed import Composer
 from topsideas.engines.emulator.executor import Executor
+from topsideas.engines.emulator.kernels import SingleOps
 from topsideas.engines.emulator.memory import Room, default_limit, shares
 from topsideas.engines.emulator.plans import EmulatedPlans
 from topsideas.engines.emulator.segments import segments
@@ -159,6 +160,18 @@ class EmulatorEngine:
         """The plan with every op low that may be without changing an output; see `graph`."""
         candidates = self._model.candidates
         return PrecisionPlan(candidates - self._same.largest(plan.low(candidates)))
+
+    def run_op(self, op: int, values: Arrays) -> list[np.ndarray] | None:
+        """See :class:`topsideas.engines.base.OpByOp`."""
+        return self._single_ops.run(op, values)
+
+    def disturbed(self, feeds: Arrays, errors: Arrays) -> dict[str, Any]:
+        """See :class:`topsideas.engines.base.OpByOp`."""
+        return self._single_ops.disturbed(feeds, errors)
+
+    @cached_property
+    def _single_ops(self) -> SingleOps:
+        return SingleOps(self._model.graph_model, self._slots, self._numerics)
 
     @cached_property
     def _same(self) -> Equivalence:

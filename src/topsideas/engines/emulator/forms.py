@@ -15,7 +15,7 @@ from topsideas.engines.emulator.segments import Segment, bytes_of, is_weight
 from topsideas.graph.excerpt import read_values
 from topsideas.graph.ops import op_id
 from topsideas.graph.portable import placeholder
-from topsideas.graph.switched import taken
+from topsideas.graph.switched import shape_of, taken
 
 # Weights up to this size are written into the segment's model; larger ones are referred to.
 _INLINE_BYTES = 4096
@@ -79,15 +79,21 @@ class Form:
         return f"ops {min(ids)} to {max(ids)}" if ids else "the model"
 
     def to_proto(
-        self, opsets: Mapping[str, int], ir_version: int
+        self, opsets: Mapping[str, int], ir_version: int, *, ranks: bool = False
     ) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-        """A model of it, and the values of the initializers that it declares as external."""
+        """A model of it, and the values of the initializers that it declares as external.
+
+        Args:
+            opsets: The opsets of the model.
+            ir_version: The IR version of the model.
+            ranks: Declare how many axes its inputs have, where that is known.
+        """
         segment = self.segment
         weights: dict[str, np.ndarray] = {}
         switches = [v for v, op in segment.low if op not in self.fixed]
         seconds = [v for v, op, _ in segment.fresh if op not in self.fixed]
         view = ir.GraphView(
-            [*segment.reads, *switches, *seconds],
+            [*(map(_ranked, segment.reads) if ranks else segment.reads), *switches, *seconds],
             segment.writes,
             nodes=self.nodes,
             initializers=[_weight(v, weights) for v in self.weights],
@@ -119,6 +125,16 @@ class Form:
             if op_id(node) in self.segment.fixable & self.fixed
             for inner, outer in zip(self._branch(node).outputs, node.outputs, strict=True)
         }
+
+
+def _ranked(value: ir.Value) -> ir.Value:
+    """The value with its rank; a list of sizes with its length, which may be another's rank."""
+    shape = shape_of(value)
+    if shape is None:
+        return value
+    if value.dtype != ir.DataType.INT64 or len(shape) > 1:
+        shape = ir.Shape([None] * len(shape))
+    return ir.Value(name=value.name, type=value.type, shape=shape)
 
 
 def _weight(value: ir.Value, weights: dict[str, np.ndarray]) -> ir.Value:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from topsideas.engines.emulator.store import return_memory
 from topsideas.graph.constants import constant
+from topsideas.graph.excerpt import read_values
 
 _UNKNOWN_RAM = 2 << 30
 # What else a run takes: the session that is being opened, tensors inside a running one, and gaps
@@ -84,11 +85,13 @@ def shares(limit: int, graph: ir.Graph) -> Shares:
         graph: The main graph of the model.
     """
     tensors = list(_constants(graph))
-    held = sum(t.nbytes for t in tensors if not isinstance(t, ir.ExternalTensor))
-    room = max(int(limit * (1 - _OWN)) - held, limit // 8)
+    inside = sum(t.nbytes for t in tensors if not isinstance(t, ir.ExternalTensor))
+    room = max(int(limit * (1 - _OWN)) - inside, limit // 8)
     weights = sum(t.nbytes for t in tensors)
-    # All ops in both precisions, and again where sessions are made for certain plans.
-    asked = 3 * weights + min(4 * weights, _FOR_PLANS) + _SOME
+    # All ops in both precisions, and again where sessions are made for certain plans. What many
+    # ops read, as those of an unrolled loop do, each of their sessions holds.
+    held = max(weights, _read(graph))
+    asked = 3 * held + min(4 * held, _FOR_PLANS) + _SOME
     sessions = min(int(room * (1 - _TENSORS)), asked)
     return Shares(sessions, room - sessions, tight=weights > limit * _MUCH)
 
@@ -102,6 +105,12 @@ def _constants(graph: ir.Graph) -> Iterator[ir.TensorProtocol]:
             tensor = constant(value)
             if tensor is not None:
                 yield tensor
+
+
+def _read(graph: ir.Graph) -> int:
+    """Bytes of the weights that each node reads, added up."""
+    constants = (constant(value) for node in graph for value in read_values(node))
+    return sum(tensor.nbytes for tensor in constants if tensor is not None)
 
 
 def default_limit() -> int:
