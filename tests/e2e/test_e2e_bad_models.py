@@ -91,7 +91,7 @@ MODELS: list[tuple[str, onnx.ModelProto | bytes | Make, str]] = [
     (
         "cycle",
         graph(node("Add", "x b", "a"), node("Relu", "a", "b"), node("Neg", "b", "y")),
-        "OpType: Add is not output of any previous nodes. Remedy: sort them, as onnx_ir.passes.common",
+        "not output of any previous nodes. Remedy: sort them, as onnx_ir.passes.common.Topo",
     ),
     ("undefined input", graph(node("Add", "x ghost", "y")), "however input 'ghost' of node"),
     ("output of nothing", graph(node("Relu", "x", "z")), "Graph output 'y' is not an output of"),

@@ -95,6 +95,8 @@ def _is_unknown(report: Json) -> bool:
 
 def _size(report: Json) -> str:
     kept = report["fp32_nodes"]
+    if not report["model"]["candidates"]:
+        return "no op that could run in low precision"
     if not kept:
         return "all candidate ops in low precision"
     if _is_unknown(report):

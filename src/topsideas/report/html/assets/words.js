@@ -138,7 +138,7 @@ const WORDS = {
   files: ["Files written", "写出的文件"],
   holds_for: ["A plan holds for this model, engine and version. Elsewhere, judge it again: topsideas onnx verify.", "方案只对此模型、引擎和版本有效。换环境请重新验证：topsideas onnx verify。"],
   repairs: ["Cheaper than fp32", "比 fp32 更省的改法"],
-  no_repair: ["{n} repairs were tried; none passed every sample at a lower cost.", "尝试了 {n} 种改法，没有一种能以更低的开销通过所有样本。"],
+  no_repair: ["Repairs that were tried: {n}. None passed every sample at a lower cost.", "尝试了 {n} 种改法，没有一种能以更低的开销通过所有样本。"],
   repairs_are: ["Changes of the model that let ops run low, judged like the answer, on every sample ({n} were tried).", "让算子可以用低精度计算的模型改动；每种都像答案一样在所有样本上评估过（共尝试 {n} 种）。"],
   frees: ["These ops run low then:", "之后可用低精度的算子："],
   repaired_model: ["The repaired fp32 model: {path}", "修改后的 fp32 模型：{path}"],
