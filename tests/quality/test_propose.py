@@ -421,9 +421,9 @@ def test_an_earlier_plan_that_went_wrong_is_explained_by_a_later_one_that_did_no
     adapting = Adapting(model, device, references, lambda _: emulator, same_numbers=False)
     learned = Learning(model, device, references, Settings(), adapting, same_numbers=False)
     low = Judge(device, references, Settings()).full_margin(frozenset())
-    assert learned.learn(frozenset(), low, None, []) == (False, False)
+    assert learned.learn(frozenset(), low, [0], []) == (False, False)
     assert not learned.marked
     mild, near = Verdict(False, 1.2, 0, "y"), Verdict(True, 0.5, 0, "y")
     found = Round("emulated", 1.0, frozenset({1}), near, mild)
-    assert learned.learn(found.kept, mild, None, [found]) == (False, True)
+    assert learned.learn(found.kept, mild, [0], [found]) == (False, True)
     assert list(learned.marked) == [1]

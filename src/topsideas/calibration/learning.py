@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from topsideas.calibration.adapting import Adapting
 from topsideas.calibration.disguise import Disguised
@@ -14,7 +16,7 @@ from topsideas.calibration.proposal import Round, missed_most, ratio
 from topsideas.calibration.references import References
 from topsideas.calibration.room import contradicted
 from topsideas.calibration.settings import Settings
-from topsideas.engines.base import Arrays, Engine, OpByOp, Readback
+from topsideas.engines.base import Engine, OpByOp, Readback
 from topsideas.errors import EngineError
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
@@ -74,8 +76,7 @@ class Learning:
         """
         if self.left is None:
             return ratio(verdict.margin, self.emulated(kept).margin)
-        part = min(self.left / self.settings.bound, _MOST_LEFT)
-        return 1 / math.sqrt(1 - part**2)
+        return 1 / math.sqrt(1 - (self.left / self.settings.bound) ** 2)
 
     def forget_readback(self) -> None:
         """What the engine was seen to run in another precision cannot be all of the truth."""
@@ -83,14 +84,14 @@ class Learning:
         self._emulated.clear()
 
     def learn(
-        self, kept: Items, verdict: Verdict, hardest: int | None, rounds: Sequence[Round]
+        self, kept: Items, verdict: Verdict, samples: Sequence[int], rounds: Sequence[Round]
     ) -> tuple[bool, bool]:
         """Learn from what the engine gave for a plan that failed.
 
         Args:
             kept: The plan.
             verdict: The engine's verdict on it.
-            hardest: A sample that is looked at first.
+            samples: Those on which the engine is worst, that first.
             rounds: The plans that were built besides the controls.
 
         Returns:
@@ -98,16 +99,14 @@ class Learning:
         """
         before = self.habits.current
         try:
-            self.habits.compare(kept, hardest)
+            self.habits.compare(kept, samples[0] if samples else None)
         except EngineError:  # a plan that the engine cannot run tells nothing
             return False, False
         self._seen[kept], self.left = verdict, None
         self._take_best()
-        marked = self._looked_at(kept, verdict, built=bool(rounds))
+        marked = self._looked_at(kept, verdict, samples, built=bool(rounds))
         while wrong := self._unexplained():
-            missing = next(filter(None, (missed_most(rounds, plan) for plan in wrong)), ())
-            self.marked |= dict.fromkeys(missing, "a plan that kept it did not go so wrong")
-            if missing:
+            if self._explained(wrong[0], rounds):
                 marked = True
             elif self.habits.current == self.habits.plain:
                 break
@@ -143,43 +142,59 @@ class Learning:
         executable = self.emulator.compile(PrecisionPlan(kept))
         return judge.judge_sample(executable, sample, self.settings.bound)
 
-    def _looked_at(self, kept: Items, verdict: Verdict, *, built: bool) -> bool:
+    def _explained(self, kept: Items, rounds: Sequence[Round]) -> bool:
+        """Find an op that made a plan go wrong, in its trace or in what a better plan kept."""
+        before = len(self.marked)
+        with contextlib.suppress(EngineError):  # what it cannot show, others may
+            self._find_own_errors(kept, [self._sample(self._seen[kept])])
+        if len(self.marked) == before:
+            missing = missed_most(rounds, kept)
+            self.marked |= dict.fromkeys(missing, "a plan that kept it did not go so wrong")
+        return len(self.marked) > before
+
+    def _looked_at(
+        self, kept: Items, verdict: Verdict, samples: Sequence[int], *, built: bool
+    ) -> bool:
         """Look at what the engine did for a plan; says whether anything new is known."""
         before = len(self.marked), self.emulator.to_json()
-        sample = self.references.ids[0] if verdict.sample is None else verdict.sample
-        feeds, plan = self.references.inputs(sample), PrecisionPlan(kept)
         try:
             if built:
-                self._read_back(plan, feeds)
+                self._read_back(PrecisionPlan(kept), self._sample(verdict))
             apart = ratio(verdict.margin, self.emulated(kept).margin)
             if apart is None or apart > _MORE:
-                self._find_own_errors(plan, sample)
+                self._find_own_errors(kept, samples)
         except EngineError:  # an engine that cannot even show what it did: room is left instead
             return False
         return before != (len(self.marked), self.emulator.to_json())
 
-    def _read_back(self, plan: PrecisionPlan, feeds: Arrays) -> None:
+    def _sample(self, verdict: Verdict) -> int:
+        return self.references.ids[0] if verdict.sample is None else verdict.sample
+
+    def _read_back(self, plan: PrecisionPlan, sample: int) -> None:
         """Ops that the engine ran in another precision are emulated in that from now on."""
         executable = self.engine.compile(plan)
         if not self.engine.capabilities().readable or not isinstance(executable, Readback):
             return
+        feeds = self.references.inputs(sample)
         differing = frozenset(executable.differing(feeds)) & self.model.candidates
         self.emulator.learn(low=differing & plan.kept, fp32=differing - plan.kept)
         self._emulated.clear()
 
-    def _find_own_errors(self, plan: PrecisionPlan, sample: int) -> None:
+    def _find_own_errors(self, kept: Items, samples: Sequence[int]) -> None:
         """Mark the ops whose kernels err by more than their roundings, as far as that matters."""
         emulator, traces = self.habits.kernels(), self.engine.capabilities().traces
         if not (traces and self.same_numbers and isinstance(emulator, OpByOp)):
             return
-        feeds = self.references.inputs(sample)
-        records = self.engine.compile(plan).trace(feeds)
+        plan = PrecisionPlan(kept)
         low = self.emulator.meant(plan).low(self.model.candidates)
+        executable, worst = self.engine.compile(plan), dict[int, float]()
         judge = Judge(self.engine, self.references, self.settings)
-        errors = own_errors(
-            self.model, emulator, records, low, feeds, lambda found: judge.margin_of(found, sample)
-        )
-        marked, left = worth_keeping(self.model, errors, low, self.settings.bound)
-        if marked:
+        for sample in samples:
+            feeds = self.references.inputs(sample)
+            margin = partial(judge.margin_of, sample=sample)
+            found = own_errors(self.model, emulator, executable.trace(feeds), low, feeds, margin)
+            worst |= {op: max(own, worst.get(op, 0.0)) for op, own in found.items()}
+        marked, left = worth_keeping(self.model, worst, low, self.settings.bound)
+        if marked.keys() - self.marked.keys():
             self.marked |= marked
-            self.left = left
+            self.left = left if left < _MOST_LEFT * self.settings.bound else None

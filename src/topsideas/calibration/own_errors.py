@@ -24,6 +24,9 @@ from topsideas.graph.ops import op_id
 _LEFT = 0.5
 # A smaller part of the bound is none that a single op should be kept for.
 _SMALL = 0.2
+# Where more than this part of the ops would have to be kept, and more than so many, it is how the
+# engine computes at large, for which room is left, as for roundings.
+_MANY, _FEW = 1 / 10, 4
 # From so many ops of a type on, all of it are taken to behave like those that do.
 _TYPE = 2
 
@@ -73,7 +76,7 @@ def own_errors(
 def worth_keeping(
     model: Model, errors: Mapping[int, float], low: Collection[int], bound: float
 ) -> tuple[dict[int, str], float]:
-    """The fewest ops without whose own errors the roundings have room.
+    """The fewest ops without whose own errors the roundings have room, or the worst of many.
 
     Args:
         model: The model.
@@ -82,14 +85,21 @@ def worth_keeping(
         bound: The margin that passes.
 
     Returns:
-        These ops, and others of their types, each with why; and what is left, as a margin.
+        These ops, and others of their types if they are few, each with why; and what is left, as
+        a margin.
     """
     order = sorted(errors, key=lambda op: -errors[op])
     marked: dict[int, str] = {}
-    while order and _total(errors, order) > _LEFT * bound and errors[order[0]] > _SMALL * bound:
+    most = max(_FEW, int(_MANY * len(low)))
+    while len(marked) < most and order and errors[order[0]] > _SMALL * bound:
+        if _total(errors, order) <= _LEFT * bound:
+            break
         op = order.pop(0)
         marked[op] = f"its kernel alone makes a margin of {errors[op]:.3g}"
-    return marked | _alike(model, low, marked), _total(errors, order)
+    alike = _alike(model, low, marked)
+    if len(marked) + len(alike) <= most:
+        marked |= alike
+    return marked, _total(errors, order)
 
 
 def _total(errors: Mapping[int, float], ops: Iterable[int]) -> float:

@@ -36,6 +36,8 @@ _SELECTED = 0.1
 _SLACK = 0.93
 # What room is aimed at when an answer is made smaller.
 _AIM = 0.97
+# Samples, the worst first, on which it is looked at what the engine's kernels add.
+_LOOKED_AT = 3
 # Where margins tell nothing, a plan grows by this part of it, and by twice that the next time.
 _GROW = 4
 
@@ -300,4 +302,4 @@ class ProposedSearch(AutoSearch):
         """Learn from a plan that failed; see :meth:`Learning.learn`."""
         self.progress.phase("comparing the engine's outputs with emulated ones")
         verdict = self.oracle.ask(kept)
-        return self._learned.learn(kept, verdict, self.judge.hardest, self._rounds)
+        return self._learned.learn(kept, verdict, self.judge.first(_LOOKED_AT), self._rounds)
