@@ -79,7 +79,8 @@ def export_deploy_model(
         ModelError: The result is not valid ONNX, or does not mean what was emulated.
     """
     export = export_model(model, plan, numerics, path, inputs=inputs)
-    casts = f"deploy model: {export.casts} casts, {export.cast_bytes} bytes through them per pass"
+    number = f"{export.casts} cast{'' if export.casts == 1 else 's'}"
+    casts = f"deploy model: {number}, {export.cast_bytes} bytes through them per pass"
     told = [f"deploy model: {line}" for line in export.checks if not is_fine(line)]
     return [casts, *told, *export.warnings]
 

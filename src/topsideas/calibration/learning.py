@@ -14,7 +14,7 @@ from topsideas.calibration.judge import Judge
 from topsideas.calibration.own_errors import own_errors, worth_keeping
 from topsideas.calibration.proposal import Round, missed_most, ratio
 from topsideas.calibration.references import References
-from topsideas.calibration.room import contradicted
+from topsideas.calibration.room import GROSS, contradicted
 from topsideas.calibration.settings import Settings
 from topsideas.engines.base import Engine, OpByOp, Readback
 from topsideas.errors import EngineError
@@ -56,6 +56,7 @@ class Learning:
     marked: dict[int, str] = field(default_factory=dict)
     left: float | None = None
     _seen: dict[Items, Verdict] = field(default_factory=dict)
+    _understood: set[Items] = field(default_factory=set)
     _emulated: dict[Items, Verdict] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -123,14 +124,14 @@ class Learning:
     def _unexplained(self) -> list[Items]:
         """Plans on which the engine goes grossly wrong where the emulator sees nothing.
 
-        A plan without an op that is marked is explained by that.
+        But those without an op that was found to be why.
         """
         return [
             kept
             for kept, verdict in self._seen.items()
             if verdict.sample is not None
             and verdict.output is not None  # else it did not run
-            and not self.marked.keys() - kept
+            and kept not in self._understood
             and contradicted(verdict, self._emulated_on(kept, verdict.sample))
         ]
 
@@ -144,13 +145,13 @@ class Learning:
 
     def _explained(self, kept: Items, rounds: Sequence[Round]) -> bool:
         """Find an op that made a plan go wrong, in its trace or in what a better plan kept."""
-        before = len(self.marked)
         with contextlib.suppress(EngineError):  # what it cannot show, others may
             self._find_own_errors(kept, [self._sample(self._seen[kept])])
-        if len(self.marked) == before:
-            missing = missed_most(rounds, kept)
+        missing = missed_most(rounds, kept)
+        if kept not in self._understood and missing:
             self.marked |= dict.fromkeys(missing, "a plan that kept it did not go so wrong")
-        return len(self.marked) > before
+            self._understood.add(kept)
+        return kept in self._understood
 
     def _looked_at(
         self, kept: Items, verdict: Verdict, samples: Sequence[int], *, built: bool
@@ -195,6 +196,9 @@ class Learning:
             found = own_errors(self.model, emulator, executable.trace(feeds), low, feeds, margin)
             worst |= {op: max(own, worst.get(op, 0.0)) for op, own in found.items()}
         marked, left = worth_keeping(self.model, worst, low, self.settings.bound)
+        least = (self._seen[kept].margin or 0.0) / GROSS
+        if any(worst.get(op, 0.0) >= least for op in marked):
+            self._understood.add(kept)
         if marked.keys() - self.marked.keys():
             self.marked |= marked
             self.left = left if left < _MOST_LEFT * self.settings.bound else None
