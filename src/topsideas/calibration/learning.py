@@ -57,6 +57,7 @@ class Learning:
     left: float | None = None
     _seen: dict[Items, Verdict] = field(default_factory=dict)
     _understood: set[Items] = field(default_factory=set)
+    _traced: tuple[Items, str] | None = None
     _emulated: dict[Items, Verdict] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -77,7 +78,7 @@ class Learning:
         """
         if self.left is None:
             return ratio(verdict.margin, self.emulated(kept).margin)
-        return 1 / math.sqrt(1 - (self.left / self.settings.bound) ** 2)
+        return 1 / math.sqrt(1 - min(self.left / self.settings.bound, _MOST_LEFT) ** 2)
 
     def forget_readback(self) -> None:
         """What the engine was seen to run in another precision cannot be all of the truth."""
@@ -145,8 +146,9 @@ class Learning:
 
     def _explained(self, kept: Items, rounds: Sequence[Round]) -> bool:
         """Find an op that made a plan go wrong, in its trace or in what a better plan kept."""
-        with contextlib.suppress(EngineError):  # what it cannot show, others may
-            self._find_own_errors(kept, [self._sample(self._seen[kept])])
+        if self._traced != (kept, self.habits.current):
+            with contextlib.suppress(EngineError):  # what it cannot show, others may
+                self._find_own_errors(kept, [self._sample(self._seen[kept])])
         missing = missed_most(rounds, kept)
         if kept not in self._understood and missing:
             self.marked |= dict.fromkeys(missing, "a plan that kept it did not go so wrong")
@@ -186,6 +188,7 @@ class Learning:
         emulator, traces = self.habits.kernels(), self.engine.capabilities().traces
         if not (traces and self.same_numbers and isinstance(emulator, OpByOp)):
             return
+        self._traced = kept, self.habits.current
         plan = PrecisionPlan(kept)
         low = self.emulator.meant(plan).low(self.model.candidates)
         executable, worst = self.engine.compile(plan), dict[int, float]()
@@ -195,10 +198,12 @@ class Learning:
             margin = partial(judge.margin_of, sample=sample)
             found = own_errors(self.model, emulator, executable.trace(feeds), low, feeds, margin)
             worst |= {op: max(own, worst.get(op, 0.0)) for op, own in found.items()}
-        marked, left = worth_keeping(self.model, worst, low, self.settings.bound)
+        # Where a function of the user's judges, only what is grossly wrong is told by margins.
+        bound = self.settings.bound if self.settings.validator is None else GROSS
+        marked, left = worth_keeping(self.model, worst, low, bound)
         least = (self._seen[kept].margin or 0.0) / GROSS
         if any(worst.get(op, 0.0) >= least for op in marked):
             self._understood.add(kept)
         if marked.keys() - self.marked.keys():
             self.marked |= marked
-            self.left = left if left < _MOST_LEFT * self.settings.bound else None
+            self.left = left if left < _MOST_LEFT * bound else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -66,6 +67,7 @@ class Composer:
         for (value,) in self._declared.values():
             self._head.graph.input.remove(value)
         self._parts: OrderedDict[object, _Part] = OrderedDict()
+        self._lock = Lock()
 
     @staticmethod
     def suits(graph: ir.Graph, segments: Sequence[Segment]) -> bool:
@@ -76,7 +78,8 @@ class Composer:
 
     def serialise(self, low: frozenset[int]) -> tuple[bytes, dict[str, np.ndarray]]:
         """A model with these ops low, and the values of the weights it declares as external."""
-        parts = [self._part(Form(s, s.fixable, low & s.fixable)) for s in self._segments]
+        with self._lock:
+            parts = [self._part(Form(s, s.fixable, low & s.fixable)) for s in self._segments]
         initializers = {n: text for part in parts for n, text in part.initializers.items()}
         weights = {name: array for part in parts for name, array in part.weights.items()}
         nodes = [part.nodes for part in parts]

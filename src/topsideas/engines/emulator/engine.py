@@ -171,7 +171,8 @@ class EmulatorEngine:
 
     @cached_property
     def _single_ops(self) -> SingleOps:
-        return SingleOps(self._model.graph_model, self._slots, self._numerics)
+        model, rooms = self._model.graph_model, self.spare_compiler
+        return SingleOps(model, self._slots, self._numerics, rooms)
 
     @cached_property
     def _same(self) -> Equivalence:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from topsideas.engines.base import Arrays
 from topsideas.engines.emulator import runtime
-from topsideas.engines.emulator.whole import WholeModel
+from topsideas.engines.emulator.whole import Rooms, StagedModel, WholeModel, open_plan
 from topsideas.graph.disturbed import disturbed
 from topsideas.graph.excerpt import Cutter
 from topsideas.graph.ops import op_id
@@ -25,12 +25,15 @@ class SingleOps:
         model: The model.
         slots: Rounding slots of every candidate op.
         numerics: The rounding.
+        rooms: Gives large models the compiler for their parts.
     """
 
-    def __init__(self, model: ir.Model, slots: Mapping[int, Slots], numerics: Numerics) -> None:
-        self._model, self._cutter = model, Cutter(model, slots, numerics)
+    def __init__(
+        self, model: ir.Model, slots: Mapping[int, Slots], numerics: Numerics, rooms: Rooms
+    ) -> None:
+        self._model, self._cutter, self._rooms = model, Cutter(model, slots, numerics), rooms
         self._nodes = {op_id(node): node for node in model.graph}
-        self._whole: tuple[WholeModel, dict[str, str]] | None = None
+        self._whole: tuple[WholeModel | StagedModel, dict[str, str]] | None = None
 
     def run(self, op: int, values: Arrays) -> list[np.ndarray] | None:
         """What an op that runs low gives.
@@ -70,7 +73,7 @@ class SingleOps:
             written = (v for node in self._nodes.values() for v in node.outputs)
             floats = {str(v.name) for v in written if v.name and v.dtype == ir.DataType.FLOAT}
             model, inputs = disturbed(self._model, floats)
-            self._whole = WholeModel.open(model), inputs
+            self._whole = open_plan(model, self._rooms, fused=False), inputs
         whole, inputs = self._whole
         none = np.zeros((), np.float32)
         own = {given: np.asarray(errors.get(name, none)) for name, given in inputs.items()}
