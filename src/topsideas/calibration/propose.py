@@ -121,7 +121,7 @@ class ProposedSearch(AutoSearch):
     def _first_passing(self) -> Items:
         """The first plan that passes on the engine. Raises BudgetSpent."""
         apart = self._learned.needed(self.must, self.oracle.ask(self.must))
-        room = first_room(apart, self._selected(), self._habits.unlike)
+        room = first_room(apart, self._selected())
         why, failures = "emulated", 0
         while True:
             bound = self.settings.bound / room

@@ -8,15 +8,10 @@ from topsideas.calibration.room import first_room, wider_room
 
 
 def test_the_first_room_is_what_all_low_shows() -> None:
-    assert first_room(None, 1.1, 0.3) == 1.1
-    assert first_room(2.0, 1.0, 0.3) == 2.0
-    assert first_room(100.0, 1.0, 0.3) == 4.0
-    assert first_room(0.1, 1.0, 0.3) == 0.5
-
-
-def test_a_smaller_error_promises_nothing_where_it_is_another_one() -> None:
-    assert first_room(0.1, 1.0, 1.4) == 1.0
-    assert first_room(2.0, 1.0, 1.4) == 2.0
+    assert first_room(None, 1.1) == 1.1
+    assert first_room(2.0, 1.0) == 2.0
+    assert first_room(100.0, 1.0) == 4.0
+    assert first_room(0.1, 1.0) == 1.0  # a smaller error there promises nothing elsewhere
 
 
 def _wider(room: float, needed: float | None, **more: Any) -> float | None:
