@@ -16,7 +16,7 @@ from topsideas.graph.loading import load_model
 from topsideas.precision import Numerics, Overflow
 
 
-@examples(30, 500)
+@examples(20, 500)
 @given(models(), st.data(), st.sampled_from(Overflow))
 def test_random_models(proto: onnx.ModelProto, data: st.DataObject, overflow: Overflow) -> None:
     assume(runs(proto))
