@@ -64,17 +64,14 @@ class Adapting:
 
     def emulator(self) -> Engine:
         """The emulator with that habit."""
-        return self._emulator(self.current)
+        return self._emulator(self.habit)
 
     def kernels(self) -> Engine:
         """The emulator whose single ops are those of the habit: a trace shows all, rounded."""
         habit = self.habit
         if habit.fuses is None:
             return self.emulator()
-        alone = replace(habit, name=f"{habit.name}, op by op", fuses=None, key="")
-        if alone.name not in self._opened:
-            self._opened[alone.name] = self._proposers(alone)
-        return self._opened[alone.name]
+        return self._emulator(replace(habit, name=f"{habit.name}, op by op", fuses=None, key=""))
 
     def compare(self, kept: Items, hardest: int | None) -> None:
         """Compare what the engine gives for a plan with what each habit would give.
@@ -122,7 +119,7 @@ class Adapting:
     def _score(self, name: str, kept: Items, real: Mapping[int, Arrays]) -> None:
         found, seconds = [], []
         try:
-            emulated = self._emulator(name).compile(PrecisionPlan(kept))
+            emulated = self._emulator(self._known[name]).compile(PrecisionPlan(kept))
             runner = emulated.once() if isinstance(emulated, Once) else emulated
             for sample, outputs in real.items():
                 start = time.process_time()
@@ -138,10 +135,10 @@ class Adapting:
         emulated = runner.run(self._references.inputs(sample))
         return unlikeness(real, emulated, self._references.golden(sample))
 
-    def _emulator(self, name: str) -> Engine:
-        if name not in self._opened:
-            self._opened[name] = self._proposers(self._known[name])
-        return self._opened[name]
+    def _emulator(self, habit: Habit) -> Engine:
+        if habit.name not in self._opened:
+            self._opened[habit.name] = self._proposers(habit)
+        return self._opened[habit.name]
 
     def _closeness(self, name: str) -> float:
         return closeness(self._unlike.get(name, []))

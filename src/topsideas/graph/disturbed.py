@@ -31,19 +31,16 @@ def disturbed(model: ir.Model, names: Collection[str]) -> tuple[ir.Model, dict[s
                 error = ir.Value(name=fresh.fresh(f"{value.name}/error"), type=value.type)
                 errors[str(value.name)] = str(error.name)
                 graph.inputs.append(error)
-                _add(graph, node, value, error, fresh)
+                _add(node, value, error, fresh)
     return copy, errors
 
 
-def _add(graph: ir.Graph, node: ir.Node, value: ir.Value, error: ir.Value, fresh: Names) -> None:
-    readers, name = list(value.uses()), str(value.name)
+def _add(node: ir.Node, value: ir.Value, error: ir.Value, fresh: Names) -> None:
+    name = str(value.name)
     value.name = fresh.fresh(f"{name}/exact")
-    add = ir.Node("", "Add", [value, error], name=fresh.fresh(f"{name}/disturbed"))
+    add = ir.Node("", "Add", [None, error], name=fresh.fresh(f"{name}/disturbed"))
     result = add.outputs[0]
     result.name, result.type = name, value.type
+    ir.convenience.replace_all_uses_with(value, result, replace_graph_outputs=True)
+    add.replace_input_with(0, value)
     node.append(add)
-    for reader in readers:
-        reader.node.replace_input_with(reader.idx, result)
-    for at, output in enumerate(graph.outputs):
-        if output is value:
-            graph.outputs[at] = result
