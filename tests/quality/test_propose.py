@@ -22,6 +22,7 @@ from tests.standin.devices import (
     Fusing,
     Hiding,
     Refusing,
+    Short,
     Summing,
 )
 from topsideas.calibration.adapting import Adapting
@@ -323,8 +324,11 @@ def test_golden_outputs_that_the_device_misses_in_fp32_are_refused() -> None:
     planted = overflow()
     model = load_model(planted.model)
     golden: list[dict[str, Any] | None] = [{"y": np.full(4, 77, np.float32)}]
-    with pytest.raises(BaselineError, match="even with every op in fp32"):
+    with pytest.raises(BaselineError, match="even with every op in fp32") as plain:
         _search(model, Device(model), planted.samples, golden=golden)
+    assert str(plain.value).endswith("widen the tolerance")
+    with pytest.raises(BaselineError, match=r"widen the tolerance. its fp32 is less than fp32$"):
+        _search(model, Short(model), planted.samples, golden=golden)
 
 
 def test_a_curve_is_of_the_device_and_its_builds_are_told_apart() -> None:

@@ -102,6 +102,15 @@ class _Executable:
         self._inner.dump(path)
 
 
+class Short(Device):
+    """Says that its fp32 is less than that."""
+
+    def compile(self, plan: PrecisionPlan) -> Any:
+        made = super().compile(plan)
+        made.notes = ("its fp32 is less than fp32",)
+        return made
+
+
 class Fusing(Device):
     """Low ops do not round what they hand to each other."""
 

@@ -222,7 +222,7 @@ class AutoSearch:
         self.oracle.phase = "all fp32"
         verdict = self.oracle.ask(self.candidates)
         if not verdict.passed:
-            refuse_baseline(verdict, self.settings)
+            refuse_baseline(verdict, self.settings, self.engine, self.candidates)
 
     def _check_deterministic(self) -> None:
         if self._noise.look(lambda: self.runs.differing_output(self.judge)):
@@ -232,7 +232,7 @@ class AutoSearch:
         """All-kept must pass every time."""
         verdict = self._again(self.candidates)
         if not verdict.passed:
-            refuse_baseline(verdict, self.settings)
+            refuse_baseline(verdict, self.settings, self.engine, self.candidates)
 
     def _again(self, kept: Items) -> Verdict:
         """The verdict by a stricter rule than the one that the oracle knows."""

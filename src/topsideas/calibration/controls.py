@@ -6,16 +6,22 @@ from typing import NoReturn
 
 from topsideas.calibration.judge import FUSED, SECOND
 from topsideas.calibration.settings import Settings
+from topsideas.engines.base import Engine
 from topsideas.errors import BaselineError, EngineError
+from topsideas.plan import PrecisionPlan
 from topsideas.verdict import Verdict
 
 
-def refuse_baseline(verdict: Verdict, settings: Settings) -> NoReturn:
+def refuse_baseline(
+    verdict: Verdict, settings: Settings, engine: Engine, candidates: frozenset[int]
+) -> NoReturn:
     """Give up: even with every op in fp32 a sample fails.
 
     Args:
         verdict: The verdict on that plan.
         settings: The rule that it was judged by.
+        engine: What it was judged on: what it has to say of the plan may be the cause.
+        candidates: All ops that may run low.
 
     Raises:
         BaselineError: Golden outputs and model disagree.
@@ -23,10 +29,11 @@ def refuse_baseline(verdict: Verdict, settings: Settings) -> NoReturn:
     """
     if verdict.note and verdict.note not in (SECOND, FUSED):
         raise EngineError(f"the model fails even with every op in fp32: {verdict.note}")
+    notes = getattr(engine.compile(PrecisionPlan(candidates)), "notes", ())
     raise BaselineError(
         f"even with every op in fp32, {_missed(verdict, settings)}. No choice of fp32 ops can "
         "repair that: check that the golden files come from this model and these inputs, or "
-        "widen the tolerance"
+        "widen the tolerance" + "".join(f". {note}" for note in notes)
     )
 
 

@@ -74,7 +74,7 @@ class Executions:
         self._done = self.judge.strict = True
         baseline = self.judge.other_verdict(self.candidates)
         if baseline is not None:
-            refuse_baseline(baseline, self.settings)
+            refuse_baseline(baseline, self.settings, self.engine, self.candidates)
         self.journal.record("differ", None, sorted(kept))
         return self.judge.other_verdict(kept) or verdict
 

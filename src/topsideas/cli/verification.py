@@ -116,7 +116,7 @@ def _check_fp32(problem: Problem) -> None:
     """All ops in fp32 must pass here, or a plan's verdict means nothing. Raises BaselineError."""
     worst = problem.verdicts(PrecisionPlan(problem.model.candidates))[0]
     if not worst.passed:
-        refuse_baseline(worst, problem.settings)
+        refuse_baseline(worst, problem.settings, problem.engine, problem.model.candidates)
 
 
 def _document(

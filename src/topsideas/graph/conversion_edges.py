@@ -164,7 +164,9 @@ class Edges:
         name = self._names.fresh(f"{value.name}_{_SUFFIX[dtype]}")
         node = ir.node("Cast", [value], {"to": int(dtype)}, name=self._names.fresh(f"{name}_cast"))
         node.outputs[0].name = name
-        node.outputs[0].type, node.outputs[0].shape = ir.TensorType(dtype), value.shape
+        node.outputs[0].type = ir.TensorType(dtype)
+        if not value.is_graph_output():  # models declare wrong ones, and runtimes plan by them
+            node.outputs[0].shape = value.shape
         self.casts.append(node)
         return node
 
@@ -212,6 +214,7 @@ class Edges:
             suffix = _SUFFIX[value.dtype or _FLOAT]
             name, value.name = value.name, self._names.fresh(f"{value.name}_{suffix}")
             cast.name, cast.shape = name, value.shape
+            value.shape = None  # what an output declares may be wrong, and memory is planned by it
 
     def _output_cast(self, graph: ir.Graph, value: ir.Value, wanted: ir.DataType) -> ir.Value:
         source = value

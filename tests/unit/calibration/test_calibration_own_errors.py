@@ -9,6 +9,7 @@ import pytest
 
 from tests.standin.devices import Device, Summing
 from topsideas.calibration.own_errors import own_errors, worth_keeping
+from topsideas.engines.base import OpRecord
 from topsideas.engines.emulator.engine import EmulatorEngine
 from topsideas.graph.loading import Model, load_model
 from topsideas.plan import PrecisionPlan
@@ -61,6 +62,18 @@ def test_what_a_trace_does_not_show_is_left_out() -> None:
     shown = [record for record in trace if record.id != 0]  # what the mean reads
     found = own_errors(model, emulator, shown, model.candidates, feeds, lambda _: 1.0)
     assert found == {}
+
+
+def test_what_kernels_make_of_nan_is_no_error_of_theirs() -> None:
+    """One runtime's maximum hands NaN on, another's ignores it: the op before it erred."""
+    model = load_model(parse(TEXT))
+    feeds = {"x": ramp(1, 90, 4, 500)}
+    emulator = EmulatorEngine(model, Numerics())
+    nan = np.full((4, 500), np.nan, np.float32)
+    shown = [OpRecord(0, (nan,)), OpRecord(MEAN, (np.ones((4, 1), np.float32),))]
+    assert own_errors(model, emulator, shown, [MEAN], feeds, lambda _: 1.0) == {}
+    shown[0] = OpRecord(0, (np.zeros((4, 500), np.float32),))
+    assert own_errors(model, emulator, shown, [MEAN], feeds, lambda _: 1.0) == {MEAN: 1.0}
 
 
 def _chain(kinds: str) -> Model:

@@ -17,7 +17,7 @@ from tests.unit.engines.typed_engines import (
     TEXT,
     assert_fp32_equals_the_emulators,
 )
-from topsideas.engines.onnxruntime import selftest
+from topsideas.engines.onnxruntime import providers, selftest
 from topsideas.engines.onnxruntime.engine import OnnxRuntimeEngine, open_onnxruntime, probe
 from topsideas.engines.onnxruntime.placement import placed_nodes
 from topsideas.engines.onnxruntime.providers import CPU, Chosen
@@ -121,6 +121,55 @@ def test_a_provider_that_fails_the_self_test_is_refused(monkeypatch: pytest.Monk
     engine = OnnxRuntimeEngine(model, Numerics(), chosen_provider(asked))
     with pytest.raises(EngineError, match="no evidence"):
         engine.compile(PrecisionPlan.of([0]))
+
+
+def _short(array: np.ndarray) -> np.ndarray:
+    """10 bits of mantissa and the exponents of fp32."""
+    bits = np.asarray(array, np.float32).view(np.uint32)
+    return ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "found"),
+    [
+        ("CUDAExecutionProvider", _short, r'gave 0. So .*"use_tf32": "0"'),
+        ("TensorrtExecutionProvider", _short, "NVIDIA_TF32_OVERRIDE=0 in the environment"),
+        ("OtherExecutionProvider", _short, "less than fp32.*kept in fp32$"),
+        ("OtherExecutionProvider", lambda a: a * np.float32("nan"), "gave nan"),
+        ("CUDAExecutionProvider", lambda a: a, "^$"),
+    ],
+)
+def test_fp32_that_is_less_than_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, stored: Any, found: str
+) -> None:
+    selftest._rounding_of_fp32.cache_clear()
+    monkeypatch.setattr(selftest, "open_session", lambda *_: _Provider(stored))
+    with np.errstate(all="ignore"):
+        told = selftest.shortfall(Chosen(name, {}, {}))
+    selftest._rounding_of_fp32.cache_clear()
+    assert re.search(found, told)
+
+
+def test_the_cpu_provider_has_all_of_fp32() -> None:
+    assert selftest.shortfall(Chosen(CPU, {}, {})) == ""
+    assert _engine().compile(EVERY).notes == ()
+
+
+def test_short_fp32_is_a_note_on_every_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("topsideas.engines.onnxruntime.engine.shortfall", lambda _: "it is short")
+    assert _engine().compile(EVERY).notes == ("it is short",)
+
+
+def test_missing_libraries_are_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def preload() -> None:
+        print("Failed to load libone.so.1: libone.so.1: no such file")  # noqa: T201
+        print("Please follow a link")  # noqa: T201
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload, raising=False)
+    providers._load_cuda.cache_clear()
+    told = providers._load_cuda()
+    providers._load_cuda.cache_clear()
+    assert told == ": libone.so.1. Remedy: pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
 
 @pytest.mark.parametrize("planted", planted_models(), ids=lambda p: p.name)

@@ -153,6 +153,16 @@ class TestOutputs:
         assert values(conversion)["y"].shape == [4]
         assert op_types(conversion) == ["Cast", "Exp", "Cast"]
 
+    def test_what_outputs_declare_is_no_shape_of_inner_values(self) -> None:
+        """One symbol for sizes that differ is harmless there, and inside lets buffers be reused
+        that are too small: runtimes plan memory by it."""
+        source = model_of("""(float[N] x) => (float[L] a, float[L] b, float[L] c) {
+            a = Neg (x) b = Concat <axis = 0> (a, x) c = Exp (b)
+        }""")
+        found = values(converted(source, {1}))
+        assert [found[name].shape for name in ("a_fp16", "b_fp16", "c_fp16")] == [None, None, None]
+        assert [found[name].shape for name in "abc"] == [["L"], ["L"], ["L"]]
+
 
 class TestNames:
     def test_hostile_names(self) -> None:

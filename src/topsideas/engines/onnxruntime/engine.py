@@ -26,7 +26,11 @@ from topsideas.engines.onnxruntime.providers import (
     Chosen,
     open_session,
 )
-from topsideas.engines.onnxruntime.selftest import chosen_provider, refusal
+from topsideas.engines.onnxruntime.selftest import (
+    chosen_provider,
+    refusal,
+    shortfall,
+)
 from topsideas.engines.options import EngineOptions, refuse_emulated
 from topsideas.engines.typed import TypedModels
 from topsideas.engines.typed_run import Built, TypedExecutable
@@ -160,6 +164,12 @@ class OnnxRuntimeExecutable(TypedExecutable[Opened]):
     def __init__(self, engine: OnnxRuntimeEngine, plan: PrecisionPlan) -> None:
         super().__init__(engine, plan)
         self.engine = engine
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the converter had to say, and whether the provider's fp32 is less than that."""
+        lacks = shortfall(self.engine.chosen)
+        return (*super().notes, *([lacks] if lacks else []))
 
     def placed(self, feeds: Arrays) -> list[Placed]:
         """What ran where, by a profiled run. Raises EngineError."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +34,8 @@ _HAVE_DEVICE_ID = {
 }
 # A provider that hands what it cannot run to another one before the CPU.
 _BESIDE = {"TensorrtExecutionProvider": "CUDAExecutionProvider"}
+# Providers that need CUDA's libraries.
+_ON_CUDA = {"CUDAExecutionProvider", "TensorrtExecutionProvider"}
 # Providers that reach no device by themselves.
 _NO_DEVICE = {CPU, "AzureExecutionProvider"}
 _OWN = {"provider", "provider_options", "session_options", "resource_mode"}
@@ -118,10 +124,11 @@ def open_session(
         EngineError: The provider refuses the model, or does not start.
     """
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it would log, it raises too
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     with mapped(WHO, f"opening the model on {chosen.name}"):
+        missing = _load_cuda() if chosen.name in _ON_CUDA else ""
         for key, value in chosen.session.items():
             options.add_session_config_entry(key, value)
         session = ort.InferenceSession(
@@ -131,6 +138,27 @@ def open_session(
         raise EngineError(
             f"{WHO} did not start {chosen.name}, and ran on "
             f"{', '.join(session.get_providers())} instead: the provider's libraries are "
-            "missing or do not fit"
+            f"missing or do not fit{missing}"
         )
     return session
+
+
+@cache
+def _load_cuda() -> str:
+    """Load CUDA's libraries from where pip puts them; no loader looks there by itself.
+
+    Opening a session on CUDA logs a warning each time, that no plugin is registered, by the
+    logger of the whole process; that is switched off too.
+
+    Returns:
+        What is missing and how to get it, to end a message with.
+    """
+    ort.set_default_logger_severity(4)
+    preload, said = getattr(ort, "preload_dlls", None), io.StringIO()
+    if preload is not None:
+        with redirect_stdout(said):
+            preload()
+    missing = re.findall(r"Failed to load (\S+?):", said.getvalue())
+    if not missing:
+        return ""
+    return f": {', '.join(missing)}. Remedy: pip install 'onnxruntime-gpu[cuda,cudnn]'"

@@ -48,6 +48,14 @@ _REMEDY = (
     '\'{"provider": "CUDAExecutionProvider"}\', or take --engine emulator'
 )
 
+# How fp32 products are made exact again where that is known, by provider.
+_EXACT = {
+    "CUDAExecutionProvider": 'the compile option "provider_options": {"use_tf32": "0"}, which '
+    "onnxruntime must be given wherever the model runs",
+    "TensorrtExecutionProvider": "NVIDIA_TF32_OVERRIDE=0 in the environment, here and wherever "
+    "the model runs",
+}
+
 # 300 * 300 is beyond fp16. A small part beside 1 is lost in the low format, and not in fp32.
 _LARGE = 300.0
 _SMALL = {"fp16": 2.0**-12, "bf16": 2.0**-9}
@@ -77,6 +85,32 @@ def chosen_provider(options: EngineOptions) -> Chosen:
     possible, precision = possible_providers(options), options.numerics.precision.name
     real = (chosen for chosen in possible if len(possible) == 1 or not refusal(chosen, precision))
     return next(real, possible[0])
+
+
+def shortfall(chosen: Chosen) -> str:
+    """What a provider lacks that computes fp32 products less exactly; empty if it does not.
+
+    GPUs from NVIDIA's Ampere on read them with 10 bits of mantissa, which is called TF32, unless
+    they are told otherwise. Whether single products do so depends on their sizes.
+    """
+    found = _rounding_of_fp32(chosen.name, _items(chosen.options), _items(chosen.session))
+    if found == _SMALL[FP16.name]:
+        return ""
+    remedy = _EXACT.get(chosen.name)
+    return (
+        f"{chosen.name} computes products of fp32 in less than fp32: in a self-test 1 + "
+        f"{_SMALL[FP16.name]:.3g} - 1 gave {found:.3g}. So do ops that are kept in fp32"
+    ) + (f". For all of fp32: {remedy}" if remedy else "")
+
+
+@cache
+def _rounding_of_fp32(
+    name: str, options: tuple[tuple[str, str], ...], session: tuple[tuple[str, str], ...]
+) -> float:
+    chosen, text = Chosen(name, dict(options), dict(session)), _MODEL.format(n=_SIZE, low=1)
+    opened = open_session(chosen, parser.parse_model(text).SerializeToString())
+    with mapped(WHO, f"the self-test on {chosen.name}"):
+        return _look(np.asarray(opened.run(None, _feeds(FP16.name))[0]))[1]
 
 
 def _items(options: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
