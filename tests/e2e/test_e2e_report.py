@@ -14,8 +14,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from e2e_bench import Bench, run_words, squares_bench
+from e2e_bench import Bench, plain_bench, run_words, squares_bench
 
 HOSTILE = "=cmd|' /C calc'!A0\x1b[31m<script>|`x`"
 
@@ -42,6 +43,31 @@ def hostile(bench: Bench) -> Path:
     evidence = report["evidence"]
     evidence["ops"] = [op | {"name": HOSTILE} for op in evidence["ops"]]
     return changed(bench, "hostile.json", fp32_ops=kept, evidence=evidence)
+
+
+MEAN = """(float[N,500] x) => (float[N,1] y) <float tenth = {0.1}> {
+    [average] m = ReduceMean <axes = [1]> (x)
+    [small] y = Mul(m, tenth)
+}"""
+"""A mean of 500 values whose sum does not fit fp16."""
+
+
+def test_sums_that_some_devices_overflow_are_told_with_the_remedy(tmp_path: Path) -> None:
+    bench = plain_bench(tmp_path, MEAN, {"x": np.full((2, 500), 200, np.float32)})
+    loose = ["--overflow", "inf", "--rtol", "1e-2"]
+    found = bench.run(*loose, target="onnx").found
+    assert found["fp32_nodes"] == []
+    assert found["evidence"]["ops"][0]["inside"] == pytest.approx(1e5)
+    assert "inside" not in found["evidence"]["ops"][1]
+    told = [note for note in found["notes"] if note.startswith("sums inside low ops exceed 65504")]
+    assert len(told) == 1
+    assert "(0 ReduceMean 1e+05): devices that hold them in fp16" in told[0]
+    remedy = re.search("--compile_options '(.*)' searches", told[0])
+    assert remedy is not None
+    other = ["--clean", "--compile_options", remedy[1]]
+    found = bench.run(*loose, *other, target="onnx").found
+    assert found["fp32_nodes"] == [0]
+    assert not any("sums inside" in note for note in found["notes"])
 
 
 class TestReport:

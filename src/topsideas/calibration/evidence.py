@@ -124,6 +124,7 @@ class EvidenceRun:
     def _ops(self, plan: PrecisionPlan, hardest: int, ranged: Sequence[int]) -> list[Json]:
         """Value ranges in fp32, and on the hardest sample the errors of all low and the plan."""
         ranges: dict[int, Magnitudes] = defaultdict(lambda: Magnitudes(self.subject.numerics))
+        inside: dict[int, float] = defaultdict(float)
         errors: tuple[dict[int, Deviation], ...] = (defaultdict(Deviation), defaultdict(Deviation))
         for sample in ranged:
             runs = [self.subject.candidates]
@@ -132,6 +133,8 @@ class EvidenceRun:
             for op, (fp32, *others) in side_by_side(traces):
                 for array in _arrays(fp32):
                     ranges[op].add(array)
+                if fp32 is not None and self.subject.types.get(op) in AVERAGING:
+                    inside[op] = max(inside[op], _sum_inside(fp32))
                 for found, record in zip(errors, others, strict=False):
                     _compare(found[op], record, fp32)
             self._step()
@@ -142,6 +145,7 @@ class EvidenceRun:
                 "range": asdict(spread) if (spread := ranges[op].spread()) is not None else None,
                 "all_low": _error_json(errors[0].get(op)),
                 "plan": _error_json(errors[1].get(op)),
+                **({"inside": inside[op]} if op in inside else {}),
             }
             for op in sorted({*ranges, *errors[0], *errors[1]})
         ]
@@ -226,10 +230,7 @@ class _Seen:
         ]
         for array in _arrays(record):
             self.output = self.output.joined(Symptoms.of(array, numerics))
-        arrays = list(_arrays(record))
-        if record.slot_inputs and arrays and arrays[0].size:
-            terms = np.asarray(record.slot_inputs[0]).size / arrays[0].size
-            self.inside = max(self.inside, self.output.most * terms)
+        self.inside = max(self.inside, _sum_inside(record))
 
 
 def _spread_out(samples: Sequence[int], hardest: int) -> list[int]:
@@ -253,6 +254,16 @@ def _arrays(record: OpRecord | None) -> Iterator[np.ndarray]:
     for value in () if record is None else record.outputs:
         if isinstance(value, np.ndarray):
             yield value
+
+
+def _sum_inside(record: OpRecord) -> float:
+    """The largest finite sum that an averaging op holds before it divides."""
+    mean = next(_arrays(record), None)
+    if mean is None or not mean.size or not record.slot_inputs:
+        return 0.0
+    terms = np.asarray(record.slot_inputs[0]).size / mean.size
+    magnitudes = np.abs(mean)
+    return float(np.max(magnitudes, initial=0.0, where=np.isfinite(mean))) * terms
 
 
 def _compare(deviation: Deviation, out: OpRecord | None, ref: OpRecord | None) -> None:

@@ -14,12 +14,14 @@ from topsideas.engines.base import Engine
 from topsideas.errors import TopsideasError
 from topsideas.graph.loading import Model
 from topsideas.plan import PrecisionPlan
-from topsideas.precision import Numerics
+from topsideas.precision import Accumulation, Numerics
 from topsideas.report.evidence import with_evidence
 from topsideas.verdict import Verdict
 from topsideas.workspace.workspace import Workspace
 
 Json = dict[str, Any]
+
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
@@ -88,4 +90,26 @@ def explain(
     if evidence is None:
         return lambda report: report
     ops, told = by.problem.model.ops, evidence
+    by.notes.extend(_overflowing_sums(by, plan, evidence))
     return lambda report: with_evidence(report, ops, told, repairs)
+
+
+def _overflowing_sums(by: Explaining, plan: PrecisionPlan, evidence: Json) -> list[str]:
+    """A line where an answer that is emulated hangs on sums that devices may hold low."""
+    emulated = by.problem.engine.identity().evidence == "emulated"
+    if not emulated or by.numerics.accumulation is not Accumulation.FP32:
+        return []
+    low, limit = plan.low(by.problem.model.candidates), evidence["format"]["max"]
+    sums = [(op["id"], op.get("inside", 0.0)) for op in evidence["ops"] if op["id"] in low]
+    over = sorted(((op, most) for op, most in sums if most > limit), key=lambda o: -o[1])
+    if not over:
+        return []
+    types = {op.id: op.type for op in by.problem.model.ops}
+    listed = ", ".join(f"{op} {types[op]} {most:.2g}" for op, most in over[:_SHOWN])
+    more = f" and {len(over) - _SHOWN} more" if len(over) > _SHOWN else ""
+    told = (
+        f"sums inside low ops exceed {limit:g} ({listed}{more}): devices that hold them in "
+        f"{by.numerics.precision.name}, as CUDA kernels of ONNX Runtime do, overflow there. "
+        'Remedy: --compile_options \'{"accumulation": "low"}\' searches for such a device'
+    )
+    return [told]
