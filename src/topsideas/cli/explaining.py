@@ -13,6 +13,7 @@ from topsideas.calibration.result import SearchResult
 from topsideas.engines.base import Engine
 from topsideas.errors import TopsideasError
 from topsideas.graph.loading import Model
+from topsideas.graph.rounding_nodes import MEANS
 from topsideas.plan import PrecisionPlan
 from topsideas.precision import Accumulation, Numerics
 from topsideas.report.evidence import with_evidence
@@ -99,17 +100,18 @@ def _overflowing_sums(by: Explaining, plan: PrecisionPlan, evidence: Json) -> li
     emulated = by.problem.engine.identity().evidence == "emulated"
     if not emulated or by.numerics.accumulation is not Accumulation.FP32:
         return []
+    types = {op.id: op.type for op in by.problem.model.ops}
     low, limit = plan.low(by.problem.model.candidates), evidence["format"]["max"]
-    sums = [(op["id"], op.get("inside", 0.0)) for op in evidence["ops"] if op["id"] in low]
-    over = sorted(((op, most) for op, most in sums if most > limit), key=lambda o: -o[1])
+    sums = {op["id"]: op.get("inside", 0.0) for op in evidence["ops"] if op["id"] in low}
+    over = [op for op in sums if types[op] in MEANS and sums[op] > limit]
     if not over:
         return []
-    types = {op.id: op.type for op in by.problem.model.ops}
-    listed = ", ".join(f"{op} {types[op]} {most:.2g}" for op, most in over[:_SHOWN])
+    over.sort(key=lambda op: -sums[op])
+    listed = ", ".join(f"{op} {types[op]} {sums[op]:.2g}" for op in over[:_SHOWN])
     more = f" and {len(over) - _SHOWN} more" if len(over) > _SHOWN else ""
     told = (
         f"sums inside low ops exceed {limit:g} ({listed}{more}): devices that hold them in "
-        f"{by.numerics.precision.name}, as CUDA kernels of ONNX Runtime do, overflow there. "
-        'Remedy: --compile_options \'{"accumulation": "low"}\' searches for such a device'
+        f"{by.numerics.precision.name}, as ONNX Runtime on CUDA does in ReduceMean, overflow "
+        'there. Remedy: --compile_options \'{"accumulation": "low"}\' searches for such a device'
     )
     return [told]

@@ -14,12 +14,15 @@ from topsideas.precision import Accumulation, Numerics, Overflow, Subnormals
 
 _FLOAT = ir.TensorType(ir.DataType.FLOAT)
 
+MEANS = frozenset(["ReduceMean", "GlobalAveragePool"])
+"""Ops whose sum low accumulation rounds before it is divided."""
+
 
 def sums_low(node: ir.Node, numerics: Numerics) -> bool:
     """Whether a low op rounds inside too: the sum that it averages or that a product is."""
     if numerics.accumulation is Accumulation.TERMWISE:
         return adds_terms(node)
-    averages = node.op_type in ("ReduceMean", "GlobalAveragePool") and not node.domain
+    averages = node.op_type in MEANS and not node.domain
     return numerics.accumulation is Accumulation.LOW and averages
 
 

@@ -159,8 +159,8 @@ const REASONS = {
 
 // Sentences that a report holds in English, with what varies in them.
 const SENTENCES = [
-  [/^sums inside low ops exceed (\S+) \((.*)\): devices that hold them in (\S+), as CUDA kernels of ONNX Runtime do, overflow there\. Remedy: --compile_options '(.*)' searches for such a device$/,
-    "低精度算子内部的求和超过 $1（$2）：若设备以 $3 保存该和（例如 ONNX Runtime 的 CUDA 内核），会在此溢出。解决办法：用 --compile_options '$4' 按这类设备搜索"],
+  [/^sums inside low ops exceed (\S+) \((.*)\): devices that hold them in (\S+), as ONNX Runtime on CUDA does in ReduceMean, overflow there\. Remedy: --compile_options '(.*)' searches for such a device$/,
+    "低精度算子内部的求和超过 $1（$2）：若设备以 $3 保存该和（例如 CUDA 上的 ONNX Runtime 计算 ReduceMean 时），会在此溢出。解决办法：用 --compile_options '$4' 按这类设备搜索"],
   [/^evidence is emulated; nothing was measured on a device$/, "依据来自仿真，未在设备上实测"],
   [/^engine: (\S+) \(auto: (.+) is not installed here\)$/, "引擎：$1（自动选择：此处未安装 $2）"],
   [/^engine: (\S+) \(auto; --engine NAME measures on a device\)$/, "引擎：$1（自动选择；用 --engine NAME 在设备上实测）"],
