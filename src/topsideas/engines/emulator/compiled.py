@@ -150,7 +150,7 @@ class Compiler:
     def _compiled(self, form: Form, *, ranks: bool) -> Compiled:
         proto, weights = form.to_proto(self._opsets, self._ir_version, ranks=ranks)
         text = proto.SerializeToString()
-        session = runtime.session(text, weights, fused=self._fused, arena=True)
+        session = runtime.session(text, weights, fused=self._fused)
         return Compiled(form, session, {} if runtime.copies_weights() else weights)
 
     def _make_room(self, form: Form) -> bool:

@@ -173,7 +173,7 @@ class Sessions:
         raw = {v: len(known) + i for i, v in enumerate(excerpt.raw)}
         at |= {v: len(known) + len(raw) + i for i, v in enumerate(constants)}
         return Runner(
-            session=runtime.session(excerpt.proto, excerpt.weights, arena=True),
+            session=runtime.session(excerpt.proto, excerpt.weights),
             names=tuple(f"i{i}" for i in range(len(excerpt.reads))),
             what=_what(piece),
             weights={} if runtime.copies_weights() else excerpt.weights,
