@@ -71,7 +71,7 @@ class Felt:
     def watch(self, view: View) -> None:
         """Choose the probes of a view by what its failing plan does. Raises EngineError."""
         key = _key(view)
-        known = self.journal.recall("probes", key)
+        known = self.journal.recall("watched", key)
         if known is None:
             asked = [(view.sample, self.candidates - view.kept), (view.sample, frozenset[int]())]
             low, fp32 = self._outputs(asked)
@@ -79,7 +79,7 @@ class Felt:
                 raise fp32
             # A plan that cannot run deviates everywhere.
             known = Probes.choose({} if isinstance(low, EngineError) else low, fp32).to_json()
-            self.journal.record("probes", key, known)
+            self.journal.record("watched", key, known)
         self._probes[view] = Probes.from_json(known)
 
     def variances(self, questions: Sequence[tuple[View, Items]]) -> Generator[np.ndarray]:
@@ -87,7 +87,7 @@ class Felt:
 
         They come in the order of the questions while others are measured side by side.
         """
-        known = [self.journal.recall("felt", _key(*question)) for question in questions]
+        known = [self.journal.recall("effect", _key(*question)) for question in questions]
         unknown = [q for q, text in zip(questions, known, strict=True) if text is None]
         with contextlib.closing(self._measurements(unknown)) as runs:
             for question, text in zip(questions, known, strict=True):
@@ -136,7 +136,7 @@ class Felt:
         # First, as with deviations on record nobody measures a margin that a kill kept back.
         if self.journal.recall("margin", key) is None:
             self.journal.record("margin", key, margin if np.isfinite(margin) else "inf")
-        self.journal.record("felt", _key(view, low), encode(values))
+        self.journal.record("effect", _key(view, low), encode(values))
         return values
 
     def _note_margin(self, view: View, low: Items) -> None:

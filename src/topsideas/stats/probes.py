@@ -49,9 +49,13 @@ class Probes:
         return cls(indices, np.concatenate(values or empty), np.concatenate(scales or empty))
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as JSON values, numbers to the last bit."""
+        """The fields as JSON values, numbers to the last bit.
+
+        The outputs are a list, as their order is that of the numbers: who stores objects may sort
+        their keys.
+        """
         return {
-            "indices": {name: at.tolist() for name, at in self.indices.items()},
+            "outputs": [[name, at.tolist()] for name, at in self.indices.items()],
             "reference": encode(self.reference),
             "scale": encode(self.scale),
         }
@@ -60,7 +64,7 @@ class Probes:
     def from_json(cls, data: Mapping[str, Any]) -> Probes:
         """The inverse of :meth:`to_json`."""
         return cls(
-            {name: np.array(at, np.int64) for name, at in data["indices"].items()},
+            {name: np.array(at, np.int64) for name, at in data["outputs"]},
             decode(data["reference"], np.float64),
             decode(data["scale"], np.float64),
         )
