@@ -26,11 +26,7 @@ from topsideas.engines.onnxruntime.providers import (
     Chosen,
     open_session,
 )
-from topsideas.engines.onnxruntime.selftest import (
-    chosen_provider,
-    refusal,
-    shortfall,
-)
+from topsideas.engines.onnxruntime.selftest import chosen_provider, refusal, shortfall
 from topsideas.engines.options import EngineOptions, refuse_emulated
 from topsideas.engines.typed import TypedModels
 from topsideas.engines.typed_run import Built, TypedExecutable

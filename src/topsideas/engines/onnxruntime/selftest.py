@@ -27,6 +27,7 @@ from topsideas.engines.options import EngineOptions
 from topsideas.errors import EngineError
 from topsideas.precision import FP16, PRECISIONS
 
+_FLOAT = 1  # of ONNX's types
 _SIZE = 16  # smaller products have kernels of their own on some devices
 
 _MODEL = """<ir_version: 9, opset_import: ["": 17]>
@@ -107,10 +108,7 @@ def shortfall(chosen: Chosen) -> str:
 def _rounding_of_fp32(
     name: str, options: tuple[tuple[str, str], ...], session: tuple[tuple[str, str], ...]
 ) -> float:
-    chosen, text = Chosen(name, dict(options), dict(session)), _MODEL.format(n=_SIZE, low=1)
-    opened = open_session(chosen, parser.parse_model(text).SerializeToString())
-    with mapped(WHO, f"the self-test on {chosen.name}"):
-        return _look(np.asarray(opened.run(None, _feeds(FP16.name))[0]))[1]
+    return _tried(Chosen(name, dict(options), dict(session)), _FLOAT, FP16.name)[1]
 
 
 def _items(options: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -129,11 +127,8 @@ def _measured(
 
 def measured(chosen: Chosen, precision: str) -> str:
     """What speaks against a provider's low format once it was tried; empty if nothing does."""
-    blob = _planted(precision)
     try:
-        opened = open_session(chosen, blob)
-        with mapped(WHO, f"the self-test on {chosen.name}"):
-            overflow, rounding = _look(np.asarray(opened.run(None, _feeds(precision))[0]))
+        overflow, rounding = _tried(chosen, PRECISIONS[precision].onnx_type, precision)
     except EngineError as error:
         return f"{chosen.name} does not run a small {precision} model: {error}"
     tried = f"{WHO} computes {precision} models in fp32 on {chosen.name}: "
@@ -156,10 +151,12 @@ def _overflowed(found: float) -> bool:
     return not math.isfinite(found) or math.isclose(found, FP16.max / _LARGE, rel_tol=0.05)
 
 
-def _planted(precision: str) -> bytes:
-    text = _MODEL.format(n=_SIZE, low=PRECISIONS[precision].onnx_type)
-    blob: bytes = parser.parse_model(text).SerializeToString()
-    return blob
+def _tried(chosen: Chosen, onnx_type: int, precision: str) -> tuple[float, float]:
+    """What the planted model gives in a type, on a precision's values. Raises EngineError."""
+    text = _MODEL.format(n=_SIZE, low=onnx_type)
+    opened = open_session(chosen, parser.parse_model(text).SerializeToString())
+    with mapped(WHO, f"the self-test on {chosen.name}"):
+        return _look(np.asarray(opened.run(None, _feeds(precision))[0]))
 
 
 def _feeds(precision: str) -> dict[str, np.ndarray]:
